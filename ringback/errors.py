@@ -1,0 +1,142 @@
+"""Every error that Ringback raises on purpose, under one root.
+
+Raised anywhere, caught at the edges: the receiver turns them into status codes, the command into one line and
+an exit code. A class's docstring is its default message; a message never holds a secret, a token or a body.
+
+    RingbackError
+    ├── SettingsError            a knob is unknown, missing or has a bad value
+    ├── UnknownProvider          no provider of that name
+    ├── HandlersError            the handlers cannot be found or are declared wrongly
+    ├── InvalidSubmission        the provider would refuse this; nothing was sent
+    ├── SubmissionRefused        the provider did refuse it
+    ├── CostTooHigh              the price is above the caller's limit; nothing was sent
+    ├── KeyConflict              the same key was used for a different request
+    ├── Unsupported              this provider has no such call
+    ├── Unreachable              a request to a provider got no answer
+    ├── Unauthentic              a callback failed verification
+    ├── Unreadable               an authentic text could not be understood
+    ├── NotFound                 the ledger holds no such record
+    └── LedgerError
+        ├── LedgerMissing        there is no database at that place
+        ├── LedgerMismatch       the database has another schema version or other keys
+        ├── LedgerRejected       this one record cannot be stored
+        └── LedgerUnavailable    the database cannot be written right now; try again
+"""
+
+__all__ = [
+    "CostTooHigh",
+    "HandlersError",
+    "InvalidSubmission",
+    "KeyConflict",
+    "LedgerError",
+    "LedgerMismatch",
+    "LedgerMissing",
+    "LedgerRejected",
+    "LedgerUnavailable",
+    "NotFound",
+    "RingbackError",
+    "SettingsError",
+    "SubmissionRefused",
+    "Unauthentic",
+    "UnknownProvider",
+    "Unreachable",
+    "Unreadable",
+    "Unsupported",
+]
+
+
+class RingbackError(Exception):
+    """Ringback could not do what was asked."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").partition("\n")[0])
+
+
+class SettingsError(RingbackError):
+    """A setting is unknown, missing or has a bad value."""
+
+
+class UnknownProvider(RingbackError):
+    """No provider of that name."""
+
+
+class HandlersError(RingbackError):
+    """The handlers cannot be found or are declared wrongly."""
+
+
+class _Refusal(RingbackError):
+    """A submission that is not accepted, with the provider's own code and the field at fault."""
+
+    def __init__(self, message: str, *, provider: str, code: str | None = None, field: str | None = None) -> None:
+        super().__init__(message)
+        self.provider = provider
+        self.code = code
+        self.field = field
+
+    def __str__(self) -> str:
+        facts = [f"code {self.code}" if self.code else "", f"field {self.field}" if self.field else ""]
+        suffix = ", ".join(fact for fact in facts if fact)
+        return f"{self.provider}: {self.args[0]}" + (f" ({suffix})" if suffix else "")
+
+
+class InvalidSubmission(_Refusal):
+    """The provider would refuse this submission; nothing was sent."""
+
+
+class SubmissionRefused(_Refusal):
+    """The provider refused this submission."""
+
+
+class CostTooHigh(RingbackError):
+    """The price is above the limit that was given; nothing was sent."""
+
+
+class KeyConflict(RingbackError):
+    """This key was already used for a different request; use another key, or the same request."""
+
+
+class Unsupported(RingbackError):
+    """This provider has no such call."""
+
+
+class Unreachable(RingbackError):
+    """A request to a provider got no answer.
+
+    `sent` tells whether the provider may have seen it: False only when the connection was never made.
+    """
+
+    def __init__(self, message: str | None = None, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class Unauthentic(RingbackError):
+    """A callback failed verification. The message is for our log, never for the sender."""
+
+
+class Unreadable(RingbackError):
+    """An authentic text could not be understood."""
+
+
+class NotFound(RingbackError):
+    """The ledger holds no such record."""
+
+
+class LedgerError(RingbackError):
+    """The ledger could not do what was asked."""
+
+
+class LedgerMissing(LedgerError):
+    """There is no database at that place."""
+
+
+class LedgerMismatch(LedgerError):
+    """The database does not fit this program: another schema version, or other keys."""
+
+
+class LedgerRejected(LedgerError):
+    """This one record cannot be stored; its neighbours were."""
+
+
+class LedgerUnavailable(LedgerError):
+    """The database cannot be written right now; try again."""

@@ -1,0 +1,89 @@
+"""PURE. Which state may follow which: the one place where a task, an event or a delivery changes its mind.
+
+The tables at the top are the truth; docs/reference/lifecycle.md is tested against them. Called by `ledger.fold` for
+every fact that arrives and by `receiver.worker` for every attempt that ends.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from ringback.model import DeliveryState, Outcome, Source, Standing, TaskState
+from ringback.retry import Policy
+
+RANK = {
+    TaskState.PENDING: 0,
+    TaskState.SUBMITTED: 1,
+    TaskState.PROCESSING: 2,
+    TaskState.COMPLETED: 3,
+    TaskState.FAILED: 3,
+    TaskState.CANCELLED: 3,
+    TaskState.EXPIRED: 3,
+}
+TERMINAL = frozenset(state for state, rank in RANK.items() if rank == 3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advance:
+    """What a fact does to a task: its state afterwards, who settled it, and what the fact's event counts for."""
+
+    state: TaskState
+    settled_by: Source | None
+    standing: Standing
+
+
+def is_terminal(state: TaskState) -> bool:
+    """Tell whether a task in this state is finished."""
+    return state in TERMINAL
+
+
+def is_presumed(state: TaskState, settled_by: Source | None) -> bool:
+    """Tell whether a final state is only our guess, which the provider's word replaces."""
+    return state in TERMINAL and settled_by is Source.RINGBACK
+
+
+def advance(state: TaskState, settled_by: Source | None, status: TaskState, source: Source) -> Advance:
+    """Apply one fact to a task.
+
+    States only move forward. Between two statements of the provider the first final one wins; a guess of ours
+    never replaces anything final, and is replaced by the provider's final word.
+    """
+    settled = state in TERMINAL
+    if status not in TERMINAL:
+        if settled:
+            return Advance(state=state, settled_by=settled_by, standing=Standing.LATE)
+        ahead = status if RANK[status] > RANK[state] else state
+        return Advance(state=ahead, settled_by=None, standing=Standing.ACCEPTED)
+    if not settled:
+        return Advance(state=status, settled_by=source, standing=Standing.ACCEPTED)
+    if settled_by is Source.RINGBACK and source is not Source.RINGBACK:
+        return Advance(state=status, settled_by=source, standing=Standing.ACCEPTED)
+    if source is Source.RINGBACK:
+        return Advance(state=state, settled_by=settled_by, standing=Standing.LATE)
+    standing = Standing.ACCEPTED if status is state else Standing.CONTRADICTED
+    return Advance(state=state, settled_by=settled_by, standing=standing)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What an attempt's end does to its delivery."""
+
+    state: DeliveryState
+    due_at: datetime | None  # set only while pending: when to try again
+    counted: bool  # whether the attempt counts towards the limit
+
+
+def settle(attempts: int, outcome: Outcome, policy: Policy, now: datetime, chance: float) -> Settlement:
+    """Decide what follows an attempt. `attempts` counts this one; `chance` in [0, 1) spreads retries."""
+    match outcome:
+        case Outcome.SUCCEEDED:
+            return Settlement(state=DeliveryState.SUCCEEDED, due_at=None, counted=True)
+        case Outcome.RELEASED:
+            return Settlement(state=DeliveryState.PENDING, due_at=now, counted=False)
+        case Outcome.FAILED | Outcome.TIMED_OUT | Outcome.LAPSED:
+            if attempts >= policy.attempts:
+                return Settlement(state=DeliveryState.DISCARDED, due_at=None, counted=True)
+            wait = timedelta(0) if outcome is Outcome.LAPSED else policy.delay(attempts, chance)
+            return Settlement(state=DeliveryState.PENDING, due_at=now + wait, counted=True)
+        case _ as unreachable:
+            assert_never(unreachable)

@@ -1,0 +1,319 @@
+"""The records of the ledger and the words they use. Start reading here.
+
+Frozen, slotted, keyword-only values: no I/O, no rules (those are in `lifecycle`), no provider's own words (those
+end in `providers`). Every time is an aware UTC datetime, every amount of money an integer of micro-dollars.
+"""
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class TaskState(StrEnum):
+    """Where a task stands. `lifecycle` says which state may follow which."""
+
+    PENDING = "pending"
+    SUBMITTED = "submitted"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class EventType(StrEnum):
+    """What kind of fact an event is."""
+
+    TASK_COMPLETED = "task.completed"
+    TASK_FAILED = "task.failed"
+    TASK_CANCELLED = "task.cancelled"
+    TASK_EXPIRED = "task.expired"
+    TASK_PROGRESSED = "task.progressed"
+    CALLBACK_RECEIVED = "callback.received"
+    CALLBACK_UNRECOGNISED = "callback.unrecognised"
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    DISCARDED = "discarded"
+    CANCELLED = "cancelled"
+
+
+class Outcome(StrEnum):
+    """How one attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    LAPSED = "lapsed"  # its worker died or fell silent
+    RELEASED = "released"  # handed back by a worker that was stopping: does not count
+
+
+class Trust(StrEnum):
+    """How a callback was verified."""
+
+    SIGNED = "signed"  # the provider's signature covers the body
+    TOKEN = "token"  # noqa: S105 -- a secret in our URL, not a secret itself
+    PARTIAL = "partial"  # a signature that does not cover the body
+    NONE = "none"
+
+
+class Source(StrEnum):
+    """Who said a fact."""
+
+    CALLBACK = "callback"
+    POLL = "poll"
+    SUBMISSION = "submission"  # the provider's answer to our submission
+    RINGBACK = "ringback"  # we presumed it; the provider's word replaces it
+
+
+class Origin(StrEnum):
+    """Who made a task known to us."""
+
+    SUBMISSION = "submission"
+    CALLBACK = "callback"
+
+
+class Standing(StrEnum):
+    """What an event counts for. Only accepted events are handed to handlers."""
+
+    ACCEPTED = "accepted"
+    LATE = "late"  # a step on the way, told after the task had settled
+    CONTRADICTED = "contradicted"  # a second final word that differs from the first
+
+
+class Verdict(StrEnum):
+    """What became of one arrival at the ledger."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    LATE = "late"
+    CONTRADICTED = "contradicted"
+    CONFLICT = "conflict"  # a known event id with a different fact
+    UNRECOGNISED = "unrecognised"
+    HINT = "hint"
+    COUNTED = "counted"  # past the limit of stored requests for one task: only counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One thing that a completed task produced."""
+
+    kind: str  # "video", "image" or "audio"
+    url: str
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskError:
+    """Why a task failed, in the provider's words."""
+
+    message: str
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What a user asks for, the same for every provider; `extra` passes through in the provider's own names."""
+
+    model: str
+    action: str | None = None
+    prompt: str | None = None
+    image_urls: tuple[str, ...] = ()
+    aspect_ratio: str | None = None
+    resolution: str | None = None
+    duration: int | None = None
+    callback_events: tuple[str, ...] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One piece of work asked of a provider."""
+
+    id: str
+    provider: str
+    provider_id: str | None = None
+    origin: Origin = Origin.SUBMISSION
+    state: TaskState = TaskState.PENDING
+    settled_by: Source | None = None
+    settled_event: str | None = None
+    form: Form | None = None
+    key: str | None = None
+    request_hash: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    url_key: str | None = None  # fingerprint of the secret behind its callback URL; None when none was sent
+    created_at: datetime = EPOCH
+    sent_at: datetime | None = None
+    sends: int = 0
+    resend_at: datetime | None = None  # when the poller may (re)send it; None when it must not
+    send_note: str | None = None  # how the last sending ended, for people
+    accepted_at: datetime | None = None
+    settled_at: datetime | None = None
+    progress: int | None = None
+    fetch_at: datetime | None = None  # when the poller asks about it next
+    fetched_at: datetime | None = None
+    fetches: int = 0
+    callbacks: int = 0  # authentic requests that came for it
+    price_microdollars: int | None = None  # expected
+    charged_microdollars: int | None = None  # as the provider says
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callback:
+    """One HTTP request from a provider, verbatim, with the headers that matter."""
+
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """The deduplicated fact that a callback or a poll carried."""
+
+    id: str
+    type: EventType
+    provider: str
+    task_id: str | None
+    status: TaskState | None
+    source: Source
+    trust: Trust
+    standing: Standing = Standing.ACCEPTED
+    conflict: str | None = None  # why it is marked, e.g. "task_mismatch"
+    provider_event_id: str | None = None
+    results: tuple[Result, ...] = ()
+    error: TaskError | None = None
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+    received_at: datetime
+    last_seen_at: datetime
+    duplicates: int = 0
+    fanned_out_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One event owed to one handler, per run."""
+
+    id: str
+    event_id: str
+    handler: str
+    run: int = 1
+    state: DeliveryState = DeliveryState.PENDING
+    attempts: int = 0
+    lapses: int = 0
+    attempt: str | None = None  # the current attempt: the fence
+    worker: str | None = None
+    due_at: datetime
+    created_at: datetime
+    settled_at: datetime | None = None
+    reason: str | None = None  # why it was discarded or cancelled, or its last error
+    replayed_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One run of a delivery; closed once."""
+
+    id: str
+    delivery_id: str
+    number: int
+    worker: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    outcome: Outcome | None = None
+    error: str | None = None
+    traceback: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a provider's text says about one task, in our words."""
+
+    status: TaskState
+    provider_id: str | None = None
+    event_id: str | None = None  # the provider's own, where it is stable over its retries
+    results: tuple[Result, ...] = ()
+    error: TaskError | None = None
+    progress: int | None = None
+    charged_microdollars: int | None = None
+
+
+class Kind(StrEnum):
+    """What sort of arrival comes to the ledger."""
+
+    FACT = "fact"
+    RECEIVED = "received"  # authentic, understood, not about a task
+    UNRECOGNISED = "unrecognised"  # authentic, not understood
+    HINT = "hint"  # not trusted enough, or not readable: only makes its task due for a fetch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """One thing that comes to the ledger, pushed, polled or presumed. `task_id` is ours, from the URL or the poll."""
+
+    kind: Kind
+    provider: str
+    source: Source
+    trust: Trust
+    callback: Callback
+    task_id: str | None = None
+    reading: Reading | None = None
+    reason: str | None = None  # why it is a hint, or was not recognised
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What became of an arrival."""
+
+    verdict: Verdict
+    event_id: str | None = None
+    task_id: str | None = None
+    state: TaskState | None = None  # the task's, afterwards
+
+    @property
+    def duplicate(self) -> bool:
+        """Tell whether the fact was known already."""
+        return self.verdict is Verdict.DUPLICATE
+
+
+EVENT_OF_STATE = {
+    TaskState.SUBMITTED: EventType.TASK_PROGRESSED,
+    TaskState.PROCESSING: EventType.TASK_PROGRESSED,
+    TaskState.COMPLETED: EventType.TASK_COMPLETED,
+    TaskState.FAILED: EventType.TASK_FAILED,
+    TaskState.CANCELLED: EventType.TASK_CANCELLED,
+    TaskState.EXPIRED: EventType.TASK_EXPIRED,
+}
+
+
+def microseconds(moment: datetime) -> int:
+    """Give a moment as the ledger stores it: whole microseconds since 1970, UTC."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def moment(value: int) -> datetime:
+    """Give back the moment that `microseconds` stored."""
+    return EPOCH + timedelta(microseconds=value)
+
+
+def new_id(prefix: str, now: datetime) -> str:
+    """Make a time-ordered id: the prefix, 12 hex digits of milliseconds, 18 of chance."""
+    return f"{prefix}_{microseconds(now) // 1000:012x}{secrets.token_hex(9)}"
+
+
+def id_moment(identifier: str) -> datetime | None:
+    """Read the time out of an id that `new_id` made; None for any other text."""
+    _, _, digits = identifier.rpartition("_")
+    if len(digits) != 30 or not all(c in "0123456789abcdef" for c in digits):
+        return None
+    return moment(int(digits[:12], 16) * 1000)
