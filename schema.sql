@@ -32,6 +32,7 @@ CREATE TABLE tasks (
     progress             INTEGER CHECK (progress BETWEEN 0 AND 100),
     fetch_at             INTEGER,           -- when the poller asks next; null: never
     fetched_at           INTEGER,           -- when it last asked
+    fetch_lease          INTEGER,           -- what fetch_at was set to by who is asking; another value is a newer wish
     fetches              INTEGER NOT NULL DEFAULT 0,
     callbacks            INTEGER NOT NULL DEFAULT 0, -- authentic requests that came for it
     kept                 INTEGER NOT NULL DEFAULT 0, -- rows of `callbacks` and unrecognised events kept for it
@@ -81,7 +82,7 @@ CREATE UNIQUE INDEX events_id ON events (id);
 CREATE UNIQUE INDEX events_event_key ON events (event_key) WHERE event_key IS NOT NULL;
 CREATE UNIQUE INDEX events_fact_key ON events (fact_key) WHERE fact_key IS NOT NULL;
 CREATE INDEX events_task ON events (task_id);
-CREATE INDEX events_waiting ON events (seq) WHERE fanned_out_at IS NULL;
+CREATE INDEX events_waiting ON events (seq) WHERE fanned_out_at IS NULL AND standing = 'accepted';
 
 -- Requests that are kept although they made no event of their own, or whose event alone would not show them.
 CREATE TABLE callbacks (

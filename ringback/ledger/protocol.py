@@ -277,8 +277,11 @@ class Ledger(IntakeLedger, SubmitterLedger, PollerLedger, WorkerLedger, Operator
             LedgerMismatch: the newest secret that the ledger knows is not among them.
         """
 
-    async def changed(self, timeout_seconds: float) -> bool:
-        """Wait until anybody has written, or until the timeout; True when somebody has."""
+    async def changed(self, seen: int, timeout_seconds: float) -> int:
+        """Wait until the count of writes, by anybody, differs from `seen`, or until the timeout; gives the count.
+
+        Begin with 0 and hand back what it gave: then a write between looking and waiting is never missed.
+        """
 
     async def close(self) -> None:
         """Finish what was begun, then let go of the database."""

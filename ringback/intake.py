@@ -1,0 +1,126 @@
+"""The one door in: by which an event enters the ledger, pushed, polled or presumed.
+
+It reads what came, in the provider's words, gives it to the ledger in ours, and tells the log. It never runs
+a handler and never sends anything. Called by `receiver.web` for every push and by `submitter.poller`.
+"""
+
+import asyncio
+from datetime import datetime
+
+import structlog
+
+from ringback.errors import LedgerUnavailable, Unreadable
+from ringback.ledger import IntakeLedger
+from ringback.model import Arrival, Callback, Kind, Reading, Receipt, Source, Task, TaskState, Trust
+from ringback.providers import Provider
+from ringback.settings import Settings
+
+log = structlog.get_logger("ringback.intake")
+
+CONFIRMED = frozenset({Trust.SIGNED, Trust.TOKEN})  # grades that need no confirmation by a fetch
+
+
+class Intake:
+    """Turns what providers say into arrivals at the ledger."""
+
+    def __init__(self, ledger: IntakeLedger, settings: Settings) -> None:
+        self._ledger = ledger
+        self._timeout_seconds = settings.commit_timeout_seconds
+
+    async def pushed(
+        self, provider: Provider, task_id: str | None, trust: Trust, callback: Callback, now: datetime
+    ) -> Receipt:
+        """Take in an authentic callback. `task_id` is ours, from the URL; None on an account endpoint.
+
+        Raises:
+            LedgerUnavailable: it could not be stored in time; the provider shall send it again.
+            LedgerRejected: this one can never be stored.
+        """
+        if trust not in CONFIRMED:
+            return await self.hinted(provider, task_id, trust, callback, "unconfirmed", now)
+        reading, reason = _read(provider, callback)
+        arrival = Arrival(
+            kind=Kind.FACT if reading else Kind.UNRECOGNISED,
+            provider=provider.name,
+            source=Source.CALLBACK,
+            trust=trust,
+            callback=callback,
+            task_id=task_id,
+            reading=reading,
+            reason=reason,
+        )
+        return await self._enter(arrival)
+
+    async def hinted(
+        self, provider: Provider, task_id: str | None, trust: Trust, callback: Callback, reason: str, now: datetime
+    ) -> Receipt:
+        """Take in a request that proves nothing by itself: its task becomes due for a fetch, nothing else moves."""
+        arrival = Arrival(
+            kind=Kind.HINT,
+            provider=provider.name,
+            source=Source.CALLBACK,
+            trust=trust,
+            callback=callback,
+            task_id=task_id,
+            reading=_read(provider, callback)[0],
+            reason=reason,
+        )
+        return await self._enter(arrival)
+
+    async def polled(self, provider: Provider, task: Task, reading: Reading, body: bytes, now: datetime) -> Receipt:
+        """Take in the provider's answer to our question about a task: trusted, since we asked it ourselves."""
+        arrival = Arrival(
+            kind=Kind.FACT,
+            provider=provider.name,
+            source=Source.POLL,
+            trust=Trust.SIGNED,  # our own request, over TLS and under our key
+            callback=Callback(body=body, received_at=now),
+            task_id=task.id,
+            reading=reading,
+        )
+        return await self._enter(arrival)
+
+    async def presume(self, task: Task, status: TaskState, reason: str, now: datetime) -> Receipt:
+        """Settle a task by our own judgement; the provider's word will replace it, should it ever come."""
+        arrival = Arrival(
+            kind=Kind.FACT,
+            provider=task.provider,
+            source=Source.RINGBACK,
+            trust=Trust.NONE,
+            callback=Callback(body=b"", received_at=now),
+            task_id=task.id,
+            reading=Reading(status=status, provider_id=task.provider_id),
+            reason=reason,
+        )
+        return await self._enter(arrival)
+
+    async def _enter(self, arrival: Arrival) -> Receipt:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                receipt = await self._ledger.record(arrival)
+        except TimeoutError:
+            message = f"the ledger did not commit within {self._timeout_seconds:g} s"
+            raise LedgerUnavailable(message) from None
+        _tell(arrival, receipt)
+        return receipt
+
+
+def _read(provider: Provider, callback: Callback) -> tuple[Reading | None, str | None]:
+    try:
+        return provider.read_callback(callback), None
+    except Unreadable as error:
+        return None, str(error)
+
+
+def _tell(arrival: Arrival, receipt: Receipt) -> None:
+    names = {Source.CALLBACK: "callback.received", Source.POLL: "poll.received"}
+    log.info(
+        names.get(arrival.source, "task.presumed"),
+        provider=arrival.provider,
+        task=receipt.task_id,
+        event_id=receipt.event_id,
+        verdict=receipt.verdict.value,
+        state=receipt.state.value if receipt.state else None,
+        trust=arrival.trust.value,
+        reason=arrival.reason,
+    )

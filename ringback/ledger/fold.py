@@ -1,0 +1,381 @@
+"""PURE. Folds a batch of arrivals into what must be written: new tasks, advances, events, sightings, kept requests.
+
+Every engine calls it inside its write transaction, with what it knows about the tasks and keys concerned; so the rules
+of deduplication exist once, and a batch is made safe before SQL sees it: copies collapsed, facts applied per task in
+arrival order by `lifecycle.advance`. It never reads a clock or a database.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ringback import lifecycle
+from ringback.model import (
+    EVENT_OF_STATE,
+    Arrival,
+    EventType,
+    Kind,
+    Origin,
+    Reading,
+    Receipt,
+    Source,
+    Standing,
+    TaskState,
+    Trust,
+    Verdict,
+    id_moment,
+    new_id,
+)
+
+KEPT_PER_TASK = 100  # stored requests a task, then a counter
+HOLD = timedelta(seconds=30)  # how long an unknown task's event waits to be adopted
+FETCH_SPACING = timedelta(seconds=5)  # hints cause at most one fetch per task in this time
+FIRST_FETCH = timedelta(minutes=5)  # for tasks that are known from their callbacks only
+
+
+@dataclass(slots=True, kw_only=True)
+class TaskRow:
+    """The part of a task that arrivals can change. `was` is the state in the database: the guard of the UPDATE."""
+
+    id: str
+    provider: str
+    provider_id: str | None
+    origin: Origin
+    state: TaskState
+    was: TaskState | None  # None: the row is new
+    settled_by: Source | None
+    settled_event: str | None
+    settled_at: datetime | None
+    progress: int | None
+    charged_microdollars: int | None
+    fetch_at: datetime | None
+    fetched_at: datetime | None
+    callbacks: int
+    kept: int
+    created_at: datetime
+    changed: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class EventRow:
+    """An event, known or new; of a known one only the keys and what decides about copies are filled."""
+
+    id: str
+    type: EventType
+    task_id: str | None
+    standing: Standing
+    event_key: str | None
+    fact_key: str | None
+    arrival: Arrival | None = None  # set on new ones
+    conflict: str | None = None
+    hold_until: datetime | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Sighting:
+    """Further requests that said what an event already says."""
+
+    event_id: str
+    count: int = 0
+    last_seen_at: datetime
+    newest: Arrival | None = None  # set where the event keeps the newest body
+
+
+@dataclass(slots=True, kw_only=True)
+class Kept:
+    """A request to keep beside the events."""
+
+    arrival: Arrival
+    task_id: str | None
+    event_id: str | None
+    verdict: Verdict
+    reason: str
+    with_body: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Batch:
+    """What must be written, and the receipts in the order of the arrivals."""
+
+    tasks: list[TaskRow] = field(default_factory=list)
+    events: list[EventRow] = field(default_factory=list)
+    sightings: dict[str, Sighting] = field(default_factory=dict)
+    kept: list[Kept] = field(default_factory=list)
+    receipts: list[Receipt] = field(default_factory=list)
+
+
+def body_hash(arrival: Arrival) -> str:
+    """Name a body that carries no id of its own."""
+    return hashlib.sha256(arrival.callback.body).hexdigest()
+
+
+def unrecognised_key(arrival: Arrival) -> str:
+    """Key a request that was not understood: by the URL's task and its bytes, so it touches no other task's keys."""
+    return f"u:{arrival.provider}:{arrival.task_id or ''}:{body_hash(arrival)}"
+
+
+def event_key(arrival: Arrival, task_id: str) -> str | None:
+    """Key a fact by the provider's event id: per provider where signed, else only within its task."""
+    reading = arrival.reading
+    if reading is None or reading.event_id is None or arrival.source is not Source.CALLBACK:
+        return None
+    scope = arrival.provider if arrival.trust is Trust.SIGNED else task_id
+    return f"e:{scope}:{reading.event_id}"
+
+
+def fact_key(task_id: str, status: TaskState, source: Source) -> str:
+    """Key a fact by what it says; a guess of ours has a key of its own, so that the provider's word is a new fact."""
+    return f"{task_id}:{status.value}" + (":presumed" if source is Source.RINGBACK else "")
+
+
+class Fold:
+    """One batch in the making. Fill `tasks`, `events` and `waiting`, then call `run`."""
+
+    def __init__(self, tasks: Iterable[TaskRow], waiting: frozenset[str], dedup: timedelta) -> None:
+        self._tasks = {task.id: task for task in tasks}
+        self._by_provider_id = {(t.provider, t.provider_id): t for t in self._tasks.values() if t.provider_id}
+        self._waiting = waiting  # providers with a pending task, which may turn out to be an unknown one
+        self._dedup = dedup
+        self._events: dict[str, EventRow] = {}
+        self.batch = Batch()
+
+    def resolve(self, arrivals: Iterable[Arrival]) -> list[tuple[Arrival, TaskRow | None, str | None]]:
+        """Find or make each arrival's task; the third item says why a fact cannot be taken as one."""
+        return [(arrival, *self._resolve(arrival)) for arrival in arrivals]
+
+    def know(self, events: Iterable[EventRow]) -> None:
+        """Add events that the ledger holds, by both keys."""
+        for event in events:
+            for key in (event.event_key, event.fact_key):
+                if key is not None:
+                    self._events[key] = event
+
+    def run(self, resolved: Iterable[tuple[Arrival, TaskRow | None, str | None]]) -> Batch:
+        """Apply the arrivals in order."""
+        for arrival, task, problem in resolved:
+            if task is not None and arrival.source is Source.CALLBACK:
+                task.callbacks += 1
+                task.changed = True
+            self.batch.receipts.append(self._apply(arrival, task, problem))
+        self.batch.tasks = [t for t in self._tasks.values() if t.changed or t.was is None]
+        return self.batch
+
+    def _resolve(self, arrival: Arrival) -> tuple[TaskRow | None, str | None]:
+        reading = arrival.reading
+        theirs = reading.provider_id if reading else None
+        named = self._by_provider_id.get((arrival.provider, theirs)) if theirs else None
+        if arrival.task_id is None:
+            return self._resolve_account(arrival, named)
+        task = self._tasks.get(arrival.task_id)
+        if task is None:
+            return self._resolve_unknown(arrival, named)
+        if reading is None or reading.provider_id is None or arrival.kind is not Kind.FACT:
+            return task, None
+        if task.provider_id is None and named is None:
+            self._learn(task, reading.provider_id, arrival.callback.received_at)
+        # The URL fixes the task: the id in the body is only compared.
+        return task, None if task.provider_id == reading.provider_id else "task_mismatch"
+
+    def _resolve_account(self, arrival: Arrival, named: TaskRow | None) -> tuple[TaskRow | None, str | None]:
+        if named is not None or arrival.kind is not Kind.FACT:
+            return named, None
+        if arrival.reading is None or arrival.reading.provider_id is None:
+            return None, "no_task_id"
+        return self._make(new_id("task", arrival.callback.received_at), arrival), None
+
+    def _resolve_unknown(self, arrival: Arrival, named: TaskRow | None) -> tuple[TaskRow | None, str | None]:
+        if arrival.kind is not Kind.FACT or arrival.task_id is None:
+            return None, None
+        made = id_moment(arrival.task_id)
+        if made is not None and made < arrival.callback.received_at - self._dedup:
+            return None, "task_too_old"  # its key row may be pruned: this could be a very late copy
+        if named is not None:
+            return None, "task_mismatch"
+        return self._make(arrival.task_id, arrival), None
+
+    def _make(self, task_id: str, arrival: Arrival) -> TaskRow:
+        now = arrival.callback.received_at
+        task = TaskRow(
+            id=task_id,
+            provider=arrival.provider,
+            provider_id=None,
+            origin=Origin.CALLBACK,
+            state=TaskState.PENDING,
+            was=None,
+            settled_by=None,
+            settled_event=None,
+            settled_at=None,
+            progress=None,
+            charged_microdollars=None,
+            fetch_at=now + FIRST_FETCH,
+            fetched_at=None,
+            callbacks=0,
+            kept=0,
+            created_at=now,
+        )
+        self._tasks[task_id] = task
+        if arrival.reading is not None and arrival.reading.provider_id is not None:
+            self._learn(task, arrival.reading.provider_id, now)
+        return task
+
+    def _learn(self, task: TaskRow, provider_id: str, now: datetime) -> None:
+        """Save the provider's id that a callback brought before the submission's answer did."""
+        task.provider_id = provider_id
+        task.changed = True
+        if task.fetch_at is None or task.fetch_at > now + FIRST_FETCH:
+            task.fetch_at = now + FIRST_FETCH
+        self._by_provider_id[task.provider, provider_id] = task
+
+    def _apply(self, arrival: Arrival, task: TaskRow | None, problem: str | None) -> Receipt:
+        if arrival.kind is Kind.HINT:
+            return self._hint(arrival, task)
+        if arrival.kind is Kind.UNRECOGNISED or problem is not None:
+            if problem == "task_mismatch" and task is not None:
+                _make_due(task, arrival.callback.received_at)
+            return self._unrecognised(arrival, task, problem)
+        if arrival.kind is Kind.RECEIVED:
+            return self._received(arrival, task)
+        assert task is not None  # noqa: S101 -- resolve() gives every fact a task or a problem
+        assert arrival.reading is not None  # noqa: S101 -- a fact has a reading by construction
+        return self._fact(arrival, arrival.reading, task)
+
+    def _hint(self, arrival: Arrival, task: TaskRow | None) -> Receipt:
+        if task is not None:
+            _make_due(task, arrival.callback.received_at)
+        return self._keep(arrival, task, None, Verdict.HINT, arrival.reason or "hint", with_body=True)
+
+    def _unrecognised(self, arrival: Arrival, task: TaskRow | None, problem: str | None) -> Receipt:
+        key = unrecognised_key(arrival)
+        if (known := self._events.get(key)) is not None:
+            return self._seen(arrival, task, known)
+        if task is not None and task.kept >= KEPT_PER_TASK:
+            return _receipt(Verdict.COUNTED, task, None)
+        event = self._new_event(arrival, task, EventType.CALLBACK_UNRECOGNISED, key, None)
+        event.conflict = problem
+        reason = problem or arrival.reason or "unrecognised"
+        self._keep(arrival, task, event.id, Verdict.UNRECOGNISED, reason, with_body=False)
+        return _receipt(Verdict.UNRECOGNISED, task, event.id)
+
+    def _received(self, arrival: Arrival, task: TaskRow | None) -> Receipt:
+        key = event_key(arrival, "") or unrecognised_key(arrival)
+        if (known := self._events.get(key)) is not None:
+            return self._seen(arrival, task, known)
+        event = self._new_event(arrival, task, EventType.CALLBACK_RECEIVED, key, None)
+        return _receipt(Verdict.NEW, task, event.id)
+
+    def _fact(self, arrival: Arrival, reading: Reading, task: TaskRow) -> Receipt:
+        by_event = event_key(arrival, task.id)
+        by_fact = fact_key(task.id, reading.status, arrival.source)
+        same_id = self._events.get(by_event) if by_event else None
+        if same_id is not None and same_id.fact_key != by_fact:
+            return self._keep(arrival, task, same_id.id, Verdict.CONFLICT, "event_id_reused", with_body=True)
+        if (known := self._events.get(by_fact)) is not None:
+            _note_progress(task, reading)
+            return self._seen(arrival, task, known)
+        step = lifecycle.advance(task.state, task.settled_by, reading.status, arrival.source)
+        event = self._new_event(arrival, task, EVENT_OF_STATE[reading.status], by_event, by_fact)
+        event.standing = step.standing
+        if task.origin is Origin.CALLBACK and task.provider in self._waiting:
+            event.hold_until = arrival.callback.received_at + HOLD
+        if step.standing is Standing.ACCEPTED:
+            _advance(task, reading, step, event.id, arrival.callback.received_at)
+        return _receipt(VERDICT_OF_STANDING[step.standing], task, event.id)
+
+    def _seen(self, arrival: Arrival, task: TaskRow | None, known: EventRow) -> Receipt:
+        receipt = _receipt(Verdict.DUPLICATE, task, known.id)
+        if arrival.source is not Source.CALLBACK:
+            return receipt  # our own questions are not redeliveries
+        seen = self.batch.sightings.setdefault(
+            known.id, Sighting(event_id=known.id, last_seen_at=arrival.callback.received_at)
+        )
+        seen.count += 1
+        seen.last_seen_at = max(seen.last_seen_at, arrival.callback.received_at)
+        if known.type is EventType.TASK_PROGRESSED:
+            seen.newest = arrival
+        return receipt
+
+    def _new_event(
+        self, arrival: Arrival, task: TaskRow | None, kind: EventType, by_event: str | None, by_fact: str | None
+    ) -> EventRow:
+        event = EventRow(
+            id=new_id("evt", arrival.callback.received_at),
+            type=kind,
+            task_id=task.id if task else None,
+            standing=Standing.ACCEPTED,
+            event_key=by_event,
+            fact_key=by_fact,
+            arrival=arrival,
+        )
+        self.know([event])
+        self.batch.events.append(event)
+        return event
+
+    def _keep(
+        self,
+        arrival: Arrival,
+        task: TaskRow | None,
+        event_id: str | None,
+        verdict: Verdict,
+        reason: str,
+        *,
+        with_body: bool,
+    ) -> Receipt:
+        if task is not None and task.kept >= KEPT_PER_TASK:
+            return _receipt(Verdict.COUNTED, task, None)
+        if task is not None:
+            task.kept += 1
+            task.changed = True
+        self.batch.kept.append(
+            Kept(
+                arrival=arrival,
+                task_id=task.id if task else None,
+                event_id=event_id,
+                verdict=verdict,
+                reason=reason,
+                with_body=with_body,
+            )
+        )
+        return _receipt(verdict, task, None)
+
+
+VERDICT_OF_STANDING = {
+    Standing.ACCEPTED: Verdict.NEW,
+    Standing.LATE: Verdict.LATE,
+    Standing.CONTRADICTED: Verdict.CONTRADICTED,
+}
+
+
+def _receipt(verdict: Verdict, task: TaskRow | None, event_id: str | None) -> Receipt:
+    return Receipt(
+        verdict=verdict, event_id=event_id, task_id=task.id if task else None, state=task.state if task else None
+    )
+
+
+def _advance(task: TaskRow, reading: Reading, step: lifecycle.Advance, event_id: str, now: datetime) -> None:
+    task.state = step.state
+    task.changed = True
+    _note_progress(task, reading)
+    if reading.charged_microdollars is not None:
+        task.charged_microdollars = reading.charged_microdollars
+    if lifecycle.is_terminal(step.state):
+        task.settled_by = step.settled_by
+        task.settled_event = event_id
+        task.settled_at = now
+        task.fetch_at = None
+
+
+def _note_progress(task: TaskRow, reading: Reading) -> None:
+    if reading.progress is not None and reading.progress != task.progress and not lifecycle.is_terminal(task.state):
+        task.progress = reading.progress
+        task.changed = True
+
+
+def _make_due(task: TaskRow, now: datetime) -> None:
+    """Let the poller ask now, but not more than once per task in FETCH_SPACING."""
+    if lifecycle.is_terminal(task.state):
+        return
+    soon = max(now, task.fetched_at + FETCH_SPACING) if task.fetched_at else now
+    if task.fetch_at is None or task.fetch_at > soon:
+        task.fetch_at = soon
+        task.changed = True

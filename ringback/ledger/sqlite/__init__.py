@@ -1,0 +1,287 @@
+"""The ledger on SQLite: one writer per process, a reader that cannot write, and a watch for what others wrote."""
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import aiosqlite
+
+from ringback.errors import LedgerError, LedgerMismatch, LedgerMissing, LedgerUnavailable
+from ringback.ledger import schema
+from ringback.ledger.protocol import Owed, Pattern, Process, Query, Sent, Settled, Story, Summary, Work
+from ringback.ledger.sqlite import deliveries, intake, keys, reports, tasks
+from ringback.ledger.sqlite.lock import FileLock
+from ringback.ledger.sqlite.thread import in_thread
+from ringback.ledger.sqlite.writer import Writer, close_locked, trouble
+from ringback.model import Arrival, Delivery, Event, Receipt, Task
+
+Answer = TypeVar("Answer")
+
+WATCH_SECONDS = 0.1  # how often to look for what other processes wrote…
+CALM_WATCH_SECONDS = 1.0  # …after an idle minute
+CALM_AFTER_SECONDS = 60.0
+OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
+
+SETUP = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+PRAGMA wal_autocheckpoint = 0;
+PRAGMA foreign_keys = ON;
+PRAGMA busy_timeout = 2000;
+PRAGMA cache_size = -8000;
+"""
+READER_SETUP = "PRAGMA query_only = 1; PRAGMA wal_autocheckpoint = 0; PRAGMA busy_timeout = 2000;"
+
+
+class SqliteLedger:
+    """See `protocol.Ledger` for what each method promises."""
+
+    def __init__(
+        self, lock: FileLock, connection: aiosqlite.Connection, reader: aiosqlite.Connection, dedup: timedelta
+    ) -> None:
+        self._lock = lock
+        self._reader = reader
+        self._generation = 1  # counts commits, ours and others'
+        self._news = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+        self._dedup = dedup
+        self._writer = Writer(connection, lock, self._tell)
+        self._closed = False
+
+    @classmethod
+    async def open(cls, path: Path, *, create: bool, dedup_days: int = 90) -> Self:
+        """Open the database, making it first where `create` allows it.
+
+        Raises:
+            LedgerMissing: there is none; names the absolute path.
+            LedgerMismatch: it has another schema version.
+            LedgerUnavailable: it cannot be opened right now.
+        """
+        path = _checked_place(path, create)
+        try:
+            lock = FileLock(path.with_name(path.name + ".lock"))
+        except OSError as error:
+            raise LedgerUnavailable(f"{path}.lock: cannot be opened ({error.strerror}); check the folder") from error
+        connections: list[aiosqlite.Connection] = []
+        try:
+            connection = await _connect(path, "rwc" if create else "rw", connections)
+            await in_thread(connection, _prepare, lock, path, create)
+            reader = await _connect(path, "rw", connections)
+            await in_thread(reader, sqlite3.Connection.executescript, READER_SETUP)
+        except BaseException as error:
+            for opened in reversed(connections):
+                await close_locked(opened, lock)
+            lock.close()
+            if isinstance(error, sqlite3.Error):
+                raise _unopened(path, error) from error
+            raise
+        return cls(lock, connection, reader, timedelta(days=dedup_days))
+
+    async def close(self) -> None:
+        """Finish what was begun, then let go of the database."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+        await close_locked(self._reader, self._lock)
+        await self._writer.close()
+        self._lock.close()
+
+    async def record(self, arrival: Arrival) -> Receipt:
+        """Store one arrival."""
+        receipt: Receipt = await self._writer.submit(self._record, arrival)
+        return receipt
+
+    def _record(self, db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
+        return intake.record(db, arrivals, self._dedup)
+
+    async def reject(self, counts: Mapping[tuple[str, str], int], now: datetime) -> None:
+        """Add to the counts of rejected requests."""
+        await self._writer.submit(intake.reject, (counts, now))
+
+    async def probe(self, now: datetime) -> None:
+        """Write one row."""
+        await self._writer.submit(intake.probe, now)
+
+    async def add_task(self, task: Task) -> tuple[Task, bool]:
+        """Store a new pending task."""
+        added: tuple[Task, bool] = await self._writer.submit(tasks.add, task)
+        return added
+
+    async def claim_send(self, task: Task, now: datetime, resend_at: datetime | None) -> bool:
+        """Claim the right to send."""
+        won: bool = await self._writer.submit(tasks.claim_sends, (task, now, resend_at))
+        return won
+
+    async def save_send(self, sent: Sent) -> Task:
+        """Store how a sending ended."""
+        task: Task = await self._writer.submit(self._save_sends, sent)
+        return task
+
+    def _save_sends(self, db: sqlite3.Connection, sent: Sequence[Sent]) -> Sequence[Task | Exception]:
+        return tasks.save_sends(db, sent, self._record)
+
+    async def due_sends(self, now: datetime, limit: int) -> Sequence[Task]:
+        """List pending tasks whose time to be (re)sent has come."""
+        return await self._read(tasks.due_sends, now, limit)
+
+    async def claim_fetches(self, provider: str, now: datetime, lease_until: datetime, limit: int) -> Sequence[Task]:
+        """Take due tasks to ask about."""
+        taken: Sequence[Task] = await self._writer.submit(tasks.claim_fetches, (provider, now, lease_until, limit))
+        return taken
+
+    async def plan_fetches(self, plan: Mapping[str, datetime | None]) -> None:
+        """Set when to ask next."""
+        await self._writer.submit(tasks.plan_fetches, plan)
+
+    async def beat(self, process: Process, now: datetime, dead_before: datetime, *, leaving: bool = False) -> int:
+        """Tell that the process lives, and hand back what silent workers held."""
+        lapsed: int = await self._writer.submit(deliveries.beat, (process, now, dead_before, leaving))
+        return lapsed
+
+    async def register_handlers(self, handlers: Mapping[str, Sequence[Pattern]], now: datetime) -> None:
+        """Upsert the handlers that this process has code for."""
+        await self._writer.submit(deliveries.register, (handlers, now))
+
+    async def fan_out(self, now: datetime, limit: int) -> int:
+        """Write the deliveries of events not yet fanned out."""
+        count: int = await self._writer.submit(deliveries.fan_out, (now, limit))
+        return count
+
+    async def claim_deliveries(
+        self, process: Process, handlers: Mapping[str, int], now: datetime, limit: int
+    ) -> Sequence[Work]:
+        """Take due deliveries."""
+        works: Sequence[Work] = await self._writer.submit(deliveries.claim, (process, handlers, now, limit))
+        return works
+
+    async def settle_deliveries(self, settled: Sequence[Settled]) -> Sequence[bool]:
+        """Close attempts and move their deliveries."""
+        moved: Sequence[bool] = await self._writer.submit(deliveries.settle, settled)
+        return moved
+
+    async def next_due(self) -> datetime | None:
+        """Give when the next pending delivery is due or held event is released."""
+        return await self._read(reports.next_due, deliveries.SQL["next_due"])
+
+    async def tasks(self, query: Query) -> Sequence[Task]:
+        """List tasks."""
+        return await self._read(reports.tasks, query)
+
+    async def story(self, reference: str) -> Story:
+        """Tell all about one task."""
+        return await self._read(reports.story, reference)
+
+    async def events(self, query: Query) -> Sequence[Event]:
+        """List events."""
+        return await self._read(reports.events, query)
+
+    async def deliveries(self, query: Query) -> Sequence[Owed]:
+        """List deliveries, with their attempts."""
+        return await self._read(reports.deliveries, query)
+
+    async def replay(self, delivery_ids: Sequence[str], by: str, now: datetime) -> Sequence[Delivery]:
+        """Make a new run of each settled delivery."""
+        made: Sequence[Delivery] = await self._writer.submit(deliveries.replay, (delivery_ids, by, now))
+        return made
+
+    async def summary(self, now: datetime) -> Summary:
+        """Count everything."""
+        return await self._read(reports.summary, now)
+
+    async def enlist_keys(self, fingerprints: Sequence[str], now: datetime) -> None:
+        """Remember the secrets behind our URLs."""
+        await self._writer.submit(keys.enlist, (fingerprints, now))
+
+    async def changed(self, seen: int, timeout_seconds: float) -> int:
+        """Wait until the count of writes differs from `seen`, or until the timeout; gives the count."""
+        if self._watcher is None:
+            self._watcher = asyncio.create_task(self._watch(), name="ringback-watch")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                while self._generation == seen:
+                    await self._news.wait()
+        return self._generation
+
+    def _tell(self) -> None:
+        self._generation += 1
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def _watch(self) -> None:
+        """Look for commits of other processes."""
+        version, idle_seconds = await self._data_version(), 0.0
+        while True:
+            pause = CALM_WATCH_SECONDS if idle_seconds >= CALM_AFTER_SECONDS else WATCH_SECONDS
+            await asyncio.sleep(pause)
+            latest = await self._data_version()
+            idle_seconds = 0.0 if latest != version else idle_seconds + pause
+            if latest != version:
+                version = latest
+                self._tell()
+
+    async def _data_version(self) -> int:
+        def read(db: sqlite3.Connection) -> int:
+            return int(db.execute("PRAGMA data_version").fetchone()[0])
+
+        try:
+            return await self._read(read)
+        except LedgerUnavailable:
+            return -1
+
+    async def _read(self, function: Callable[..., Answer], *arguments: Any) -> Answer:
+        if self._closed:
+            raise LedgerUnavailable("the ledger is closed")
+        try:
+            answer = await in_thread(self._reader, function, *arguments)
+        except sqlite3.Error as error:
+            raise trouble(error) or LedgerError(f"the ledger cannot be read ({error})") from error
+        return answer
+
+
+def _checked_place(path: Path, create: bool) -> Path:
+    path = Path(os.path.realpath(path))  # two names of one file must share one lock
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise LedgerMismatch(f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or newer is needed")
+    if path.is_dir():
+        raise LedgerMissing(f"{path}: a folder, not a database; name a file in RINGBACK_DATABASE_URL")
+    if not create and not path.exists():
+        raise LedgerMissing(
+            f"{path}: there is no ledger; start `ringback up` or `ringback serve`, or run `ringback migrate`"
+        )
+    if not path.parent.is_dir():
+        raise LedgerMissing(
+            f"{path.parent}: there is no such folder; make it, or name another in RINGBACK_DATABASE_URL"
+        )
+    return path
+
+
+async def _connect(path: Path, mode: str, opened: list[aiosqlite.Connection]) -> aiosqlite.Connection:
+    connection = await aiosqlite.connect(
+        f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, cached_statements=256
+    )
+    opened.append(connection)
+    return connection
+
+
+def _prepare(db: sqlite3.Connection, lock: FileLock, path: Path, create: bool) -> None:
+    """Set a connection up, make the tables where there are none, check the version; in the connection's thread."""
+    with lock.held():
+        db.executescript(SETUP)
+        empty = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+        if empty and create and schema.stored_version(db) == 0:
+            schema.create(db)
+    schema.check(db, path)
+
+
+def _unopened(path: Path, error: sqlite3.Error) -> LedgerError:
+    known = trouble(error)
+    return LedgerUnavailable(f"{path}: {known or error}")

@@ -1,0 +1,106 @@
+"""Arrivals, written as one batch: what `fold` decides, in a handful of set-based statements."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from ringback.ledger import fold
+from ringback.ledger.queries import load
+from ringback.ledger.sqlite import rows
+from ringback.model import Arrival, Kind, Origin, Receipt, microseconds
+
+SQL = load("sqlite/intake.sql")
+
+
+def record(db: sqlite3.Connection, arrivals: Sequence[Arrival], dedup: timedelta) -> Sequence[Receipt]:
+    """Store arrivals; the receipts are in their order."""
+    known = _tasks(db, arrivals)
+    folding = fold.Fold(known, _waiting(db, arrivals, known), dedup)
+    resolved = folding.resolve(arrivals)
+    folding.know(_events(db, resolved))
+    batch = folding.run(resolved)
+    _write(db, batch)
+    return batch.receipts
+
+
+def reject(db: sqlite3.Connection, counts: Sequence[tuple[Mapping[tuple[str, str], int], datetime]]) -> Sequence[None]:
+    """Add to the counts of rejected requests."""
+    data = [
+        [provider, reason, now.date().isoformat(), count]
+        for group, now in counts
+        for (provider, reason), count in group.items()
+    ]
+    db.execute(SQL["count_rejections"], {"rows": rows.text(data)})
+    return [None] * len(counts)
+
+
+def probe(db: sqlite3.Connection, moments: Sequence[datetime]) -> Sequence[None]:
+    """Write one row."""
+    db.execute(SQL["probe"], {"now": microseconds(max(moments))})
+    return [None] * len(moments)
+
+
+def _tasks(db: sqlite3.Connection, arrivals: Iterable[Arrival]) -> list[fold.TaskRow]:
+    ids = list({arrival.task_id for arrival in arrivals if arrival.task_id})
+    found = {row[0]: row for row in db.execute(SQL["tasks_by_id"], {"ids": rows.text(ids)})} if ids else {}
+    pairs = {
+        (arrival.provider, arrival.reading.provider_id)
+        for arrival in arrivals
+        if arrival.reading and arrival.reading.provider_id and not _is_known(arrival, found)
+    }
+    if pairs:
+        found |= {row[0]: row for row in db.execute(SQL["tasks_by_provider_id"], {"pairs": rows.text(list(pairs))})}
+    return [rows.task_row(row) for row in found.values()]
+
+
+def _is_known(arrival: Arrival, found: Mapping[str, Sequence[Any]]) -> bool:
+    """Tell whether the arrival's own task already has the id that its body names: the usual case, one query less."""
+    row = found.get(arrival.task_id or "")
+    return row is not None and arrival.reading is not None and row[2] == arrival.reading.provider_id
+
+
+def _waiting(db: sqlite3.Connection, arrivals: Iterable[Arrival], known: Iterable[fold.TaskRow]) -> frozenset[str]:
+    ours = {task.id for task in known if task.origin is Origin.SUBMISSION}
+    providers = list({a.provider for a in arrivals if a.kind is Kind.FACT and a.task_id not in ours})
+    if not providers:
+        return frozenset()
+    found = db.execute(SQL["waiting_providers"], {"providers": rows.text(providers)})
+    return frozenset(row[0] for row in found)
+
+
+def _events(
+    db: sqlite3.Connection, resolved: Iterable[tuple[Arrival, fold.TaskRow | None, str | None]]
+) -> Iterable[fold.EventRow]:
+    facts, keys = set(), set()
+    for arrival, task, problem in resolved:
+        if arrival.kind is Kind.FACT and problem is None and task is not None and arrival.reading is not None:
+            facts.add(fold.fact_key(task.id, arrival.reading.status, arrival.source))
+            if key := fold.event_key(arrival, task.id):
+                keys.add(key)
+        elif arrival.kind is Kind.RECEIVED:
+            keys.add(fold.event_key(arrival, "") or fold.unrecognised_key(arrival))
+        elif arrival.kind is not Kind.HINT:
+            keys.add(fold.unrecognised_key(arrival))
+    parameters = {"facts": rows.text(list(facts)), "keys": rows.text(list(keys))}
+    return map(rows.event_row, db.execute(SQL["events_by_key"], parameters).fetchall())
+
+
+def _write(db: sqlite3.Connection, batch: fold.Batch) -> None:
+    if made := [rows.changed_task(task) for task in batch.tasks if task.was is None]:
+        db.execute(SQL["insert_unknown_tasks"], {"rows": rows.text(made)})
+    if moved := [rows.changed_task(task) for task in batch.tasks if task.was is not None]:
+        db.execute(SQL["advance_tasks"], {"rows": rows.text(moved)})
+    if batch.events:
+        bodies, places = rows.blobs(event.arrival.callback.body for event in batch.events if event.arrival)
+        data = [rows.new_event(event, place) for event, place in zip(batch.events, places, strict=True)]
+        db.execute(SQL["insert_events"], {"rows": rows.text(data), "bodies": bodies})
+    if batch.sightings:
+        seen = list(batch.sightings.values())
+        bodies, places = rows.blobs(item.newest.callback.body if item.newest else b"" for item in seen)
+        data = [rows.sighting(item, place) for item, place in zip(seen, places, strict=True)]
+        db.execute(SQL["count_duplicates"], {"rows": rows.text(data), "bodies": bodies})
+    if batch.kept:
+        bodies, places = rows.blobs(item.arrival.callback.body if item.with_body else b"" for item in batch.kept)
+        data = [rows.kept(item, place) for item, place in zip(batch.kept, places, strict=True)]
+        db.execute(SQL["insert_callbacks"], {"rows": rows.text(data), "bodies": bodies})

@@ -1,0 +1,141 @@
+"""What people ask: read-only, on the connection that cannot write."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from ringback.errors import NotFound
+from ringback.ledger.protocol import Owed, Query, Story, Summary
+from ringback.ledger.queries import load
+from ringback.ledger.sqlite import rows
+from ringback.model import DeliveryState, Event, EventType, Outcome, Task, TaskState, microseconds, moment
+
+SQL = load("sqlite/reports.sql")
+EVERYTHING = 1_000_000
+
+
+def _rows(db: sqlite3.Connection, query: str, **parameters: Any) -> list[sqlite3.Row]:
+    cursor = db.execute(SQL[query], parameters)
+    cursor.row_factory = sqlite3.Row
+    return cursor.fetchall()
+
+
+def tasks(db: sqlite3.Connection, query: Query) -> list[Task]:
+    """List tasks, newest first."""
+    found = _rows(db, "tasks", provider=query.provider, state=query.state, task_id=query.task_id, limit=query.limit)
+    return [rows.task(row) for row in found]
+
+
+def events(db: sqlite3.Connection, query: Query) -> list[Event]:
+    """List events, newest first."""
+    found = _rows(
+        db,
+        "events",
+        provider=query.provider,
+        type=query.type,
+        task_id=query.task_id,
+        event_id=query.event_id,
+        limit=query.limit,
+    )
+    return [rows.event(row) for row in found]
+
+
+def deliveries(db: sqlite3.Connection, query: Query) -> list[Owed]:
+    """List deliveries with their attempts, newest first."""
+    found = _rows(
+        db,
+        "deliveries",
+        provider=query.provider,
+        state=query.state,
+        handler=query.handler,
+        task_id=query.task_id,
+        event_id=query.event_id,
+        ids=rows.text(query.ids) if query.ids is not None else None,
+        text=query.text,
+        limit=query.limit,
+    )
+    attempts = [rows.attempt(row) for row in _rows(db, "attempts", ids=rows.text([row["id"] for row in found]))]
+    return [
+        Owed(
+            delivery=rows.delivery(row),
+            event_type=EventType(row["event_type"]),
+            provider=row["event_provider"],
+            task_id=row["event_task"],
+            attempts=tuple(attempt for attempt in attempts if attempt.delivery_id == row["id"]),
+        )
+        for row in found
+    ]
+
+
+def story(db: sqlite3.Connection, reference: str) -> Story:
+    """Tell all about one task."""
+    found = _rows(db, "task_by_reference", reference=reference)
+    if not found:
+        raise NotFound(f"no task {reference!r}: give our id (task_…), your key, or the provider's id")
+    task = rows.task(found[0])
+    return Story(
+        task=task,
+        events=tuple(rows.event(row) for row in _rows(db, "events_of_task", task_id=task.id)),
+        callbacks=tuple(rows.kept_callback(row) for row in _rows(db, "callbacks_of_task", task_id=task.id)),
+        deliveries=tuple(reversed(deliveries(db, Query(task_id=task.id, limit=EVERYTHING)))),
+    )
+
+
+def next_due(db: sqlite3.Connection, query: str) -> datetime | None:
+    """Give when the next thing is due."""
+    return rows.when(db.execute(query).fetchone()[0])
+
+
+def summary(db: sqlite3.Connection, now: datetime) -> Summary:
+    """Count everything, in one snapshot."""
+    db.execute("BEGIN")
+    try:
+        return _summary(db, now)
+    finally:
+        db.execute("ROLLBACK")
+
+
+def _summary(db: sqlite3.Connection, now: datetime) -> Summary:
+    by_state, by_provider = Counter[TaskState](), Counter[str]()
+    task_rows = _tuples(db, "count_tasks")
+    for provider, state, count, *_ in task_rows:
+        by_state[TaskState(state)] += count
+        by_provider[provider] += count
+    event_rows = _tuples(db, "count_events")
+    verdicts = Counter(dict(_tuples(db, "count_callbacks")))
+    delivery_rows = _tuples(db, "count_deliveries")
+    oldest = [due for _, _, due in delivery_rows if due is not None]
+    return Summary(
+        tasks=dict(by_state),
+        tasks_by_provider=dict(by_provider),
+        events={EventType(row[0]): row[1] for row in event_rows},
+        callbacks=_total(task_rows, 3) + _tuples(db, "count_taskless")[0][0],
+        duplicates=_total(event_rows, 2),
+        conflicts=verdicts["conflict"] + _total(event_rows, 3),
+        hints=verdicts["hint"],
+        unrecognised=verdicts["unrecognised"],
+        settled_by_poll=_total(task_rows, 4),
+        recovered=_total(task_rows, 5),
+        deliveries={DeliveryState(state): count for state, count, _ in delivery_rows},
+        attempts={Outcome(outcome): count for outcome, count in _tuples(db, "count_attempts")},
+        waiting_events=_total(event_rows, 5),
+        oldest_due_at=moment(min(oldest)) if oldest else None,
+        rejections={(provider, reason): count for provider, reason, count in _tuples(db, "count_rejections")},
+        unknown_sends=_total(task_rows, 6),
+        open_by_url_key=dict(_tuples(db, "open_by_key")),
+        handlers={name: moment(seen_at) for name, seen_at in _tuples(db, "handlers")},
+        orphaned=dict(_tuples(db, "orphaned", before=microseconds(now - timedelta(days=1)))),
+        processes=tuple(
+            rows.process(row) for row in _rows(db, "processes", since=microseconds(now - timedelta(minutes=1)))
+        ),
+    )
+
+
+def _tuples(db: sqlite3.Connection, query: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    return db.execute(SQL[query], parameters).fetchall()
+
+
+def _total(found: Sequence[tuple[Any, ...]], column: int) -> int:
+    return sum(row[column] or 0 for row in found)

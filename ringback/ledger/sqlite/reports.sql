@@ -1,0 +1,84 @@
+-- Statements for people: read-only, on a connection of their own.
+
+-- name: tasks
+SELECT * FROM tasks
+WHERE (:provider IS NULL OR provider = :provider) AND (:state IS NULL OR state = :state)
+  AND (:task_id IS NULL OR id = :task_id)
+ORDER BY seq DESC LIMIT :limit
+
+-- name: task_by_reference
+-- Our id, the user's key, or the provider's id; ours first where two fit.
+SELECT * FROM (
+    SELECT *, 1 AS preference FROM tasks WHERE id = :reference
+    UNION ALL SELECT *, 2 FROM tasks WHERE key = :reference
+    UNION ALL SELECT *, 3 FROM tasks WHERE provider IN (SELECT DISTINCT provider FROM tasks)
+                                       AND provider_id = :reference)
+ORDER BY preference LIMIT 1
+
+-- name: events
+SELECT * FROM events
+WHERE (:provider IS NULL OR provider = :provider) AND (:type IS NULL OR type = :type)
+  AND (:task_id IS NULL OR task_id = :task_id) AND (:event_id IS NULL OR id = :event_id)
+ORDER BY seq DESC LIMIT :limit
+
+-- name: events_of_task
+SELECT * FROM events WHERE task_id = :task_id ORDER BY seq
+
+-- name: callbacks_of_task
+SELECT c.verdict, c.reason, c.trust, c.task_id, c.event_id, c.received_at, c.headers,
+       coalesce(c.body, e.body, x'') AS body
+FROM callbacks c LEFT JOIN events e ON e.id = c.event_id
+WHERE c.task_id = :task_id ORDER BY c.seq
+
+-- name: deliveries
+SELECT d.*, e.id AS event_id, e.type AS event_type, e.provider AS event_provider, e.task_id AS event_task
+FROM deliveries d JOIN events e ON e.seq = d.event_seq
+WHERE (:provider IS NULL OR e.provider = :provider) AND (:state IS NULL OR d.state = :state)
+  AND (:handler IS NULL OR d.handler = :handler) AND (:task_id IS NULL OR e.task_id = :task_id)
+  AND (:event_id IS NULL OR e.id = :event_id) AND (:ids IS NULL OR d.id IN (SELECT value FROM json_each(:ids)))
+  AND (:text IS NULL OR instr(lower(coalesce(d.reason, '')), lower(:text)) > 0)
+ORDER BY d.seq DESC LIMIT :limit
+
+-- name: attempts
+SELECT a.*, d.id AS delivery_id FROM attempts a JOIN deliveries d ON d.seq = a.delivery_seq
+WHERE d.id IN (SELECT value FROM json_each(:ids)) ORDER BY a.seq
+
+-- name: count_tasks
+SELECT provider, state, count(*), sum(callbacks),
+       sum(settled_by = 'poll'), sum(settled_by = 'poll' AND url_key IS NOT NULL),
+       sum(state = 'pending' AND sent_at IS NOT NULL AND resend_at IS NULL)
+FROM tasks GROUP BY provider, state
+
+-- name: count_events
+SELECT type, count(*), sum(duplicates), sum(standing = 'contradicted'), sum(conflict IS NOT NULL AND task_id IS NULL),
+       sum(fanned_out_at IS NULL AND standing = 'accepted')
+FROM events GROUP BY type
+
+-- name: count_callbacks
+SELECT verdict, count(*) FROM callbacks GROUP BY verdict
+
+-- name: count_taskless
+-- Requests that belong to no task are not in the tasks' counters.
+SELECT coalesce(sum(1 + duplicates), 0) FROM events WHERE task_id IS NULL AND source = 'callback'
+
+-- name: count_deliveries
+SELECT state, count(*), min(CASE state WHEN 'pending' THEN due_at END) FROM deliveries GROUP BY state
+
+-- name: count_attempts
+SELECT outcome, count(*) FROM attempts WHERE outcome IS NOT NULL GROUP BY outcome
+
+-- name: count_rejections
+SELECT provider, reason, sum(count) FROM rejections GROUP BY provider, reason
+
+-- name: open_by_key
+SELECT url_key, count(*) FROM tasks WHERE url_key IS NOT NULL AND settled_at IS NULL GROUP BY url_key
+
+-- name: handlers
+SELECT name, seen_at FROM handlers ORDER BY name
+
+-- name: orphaned
+SELECT d.handler, count(*) FROM deliveries d LEFT JOIN handlers h ON h.name = d.handler
+WHERE d.state = 'pending' AND (h.seen_at IS NULL OR h.seen_at < :before) GROUP BY d.handler
+
+-- name: processes
+SELECT * FROM processes WHERE seen_at >= :since ORDER BY role, started_at

@@ -1,0 +1,302 @@
+"""Between the records of `model` and the rows of `schema.sql`. No SQL here, no rules."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from ringback.ledger.fold import EventRow, Kept, Sighting, TaskRow
+from ringback.ledger.protocol import KeptCallback, Process
+from ringback.model import (
+    Attempt,
+    Callback,
+    Delivery,
+    DeliveryState,
+    Event,
+    EventType,
+    Form,
+    Origin,
+    Outcome,
+    Result,
+    Source,
+    Standing,
+    Task,
+    TaskError,
+    TaskState,
+    Trust,
+    microseconds,
+    moment,
+)
+
+_encode = msgspec.json.Encoder().encode
+_form = msgspec.json.Decoder(Form).decode
+_results = msgspec.json.Decoder(tuple[Result, ...]).decode
+_error = msgspec.json.Decoder(TaskError).decode
+_headers = msgspec.json.Decoder(tuple[tuple[str, str], ...]).decode
+
+
+def text(value: Any) -> str:
+    """Write a value as JSON text."""
+    return _encode(value).decode()
+
+
+def when(value: int | None) -> datetime | None:
+    """Read a time that may be absent."""
+    return None if value is None else moment(value)
+
+
+def micros(value: datetime | None) -> int | None:
+    """Write a time that may be absent."""
+    return None if value is None else microseconds(value)
+
+
+def blobs(parts: Iterable[bytes]) -> tuple[bytes, list[tuple[int, int]]]:
+    """Join byte strings into one parameter, with where each begins (from 1, as SQL counts) and how long it is.
+
+    A byte in front keeps it from ever being empty: SQLite's substr() of an empty blob is null.
+    """
+    places, joined, at = [], [b"\0"], 2
+    for part in parts:
+        places.append((at, len(part)))
+        joined.append(part)
+        at += len(part)
+    return b"".join(joined), places
+
+
+def task(row: sqlite3.Row) -> Task:
+    """Read a whole task."""
+    return Task(
+        id=row["id"],
+        provider=row["provider"],
+        provider_id=row["provider_id"],
+        origin=Origin(row["origin"]),
+        state=TaskState(row["state"]),
+        settled_by=Source(row["settled_by"]) if row["settled_by"] else None,
+        settled_event=row["settled_event"],
+        form=_form(row["form"]) if row["form"] else None,
+        key=row["key"],
+        request_hash=row["request_hash"],
+        metadata=msgspec.json.decode(row["metadata"]),
+        url_key=row["url_key"],
+        created_at=moment(row["created_at"]),
+        sent_at=when(row["sent_at"]),
+        sends=row["sends"],
+        resend_at=when(row["resend_at"]),
+        send_note=row["send_note"],
+        accepted_at=when(row["accepted_at"]),
+        settled_at=when(row["settled_at"]),
+        progress=row["progress"],
+        fetch_at=when(row["fetch_at"]),
+        fetched_at=when(row["fetched_at"]),
+        fetches=row["fetches"],
+        callbacks=row["callbacks"],
+        price_microdollars=row["price_microdollars"],
+        charged_microdollars=row["charged_microdollars"],
+    )
+
+
+def new_task(value: Task) -> dict[str, Any]:
+    """Write a task that is about to be submitted."""
+    return {
+        "id": value.id,
+        "provider": value.provider,
+        "origin": value.origin,
+        "state": value.state,
+        "form": text(value.form) if value.form else None,
+        "key": value.key,
+        "request_hash": value.request_hash,
+        "metadata": text(value.metadata),
+        "url_key": value.url_key,
+        "created_at": microseconds(value.created_at),
+        "resend_at": micros(value.resend_at),
+        "fetch_at": micros(value.fetch_at),
+        "price_microdollars": value.price_microdollars,
+    }
+
+
+def task_row(row: Sequence[Any]) -> TaskRow:
+    """Read the part of a task that arrivals can change; in the column order of `tasks_by_id`."""
+    return TaskRow(
+        id=row[0],
+        provider=row[1],
+        provider_id=row[2],
+        origin=Origin(row[3]),
+        state=TaskState(row[4]),
+        was=TaskState(row[4]),
+        settled_by=Source(row[5]) if row[5] else None,
+        settled_event=row[6],
+        settled_at=when(row[7]),
+        progress=row[8],
+        charged_microdollars=row[9],
+        fetch_at=when(row[10]),
+        fetched_at=when(row[11]),
+        callbacks=row[12],
+        kept=row[13],
+        created_at=moment(row[14]),
+    )
+
+
+def changed_task(value: TaskRow) -> list[Any]:
+    """Write the part of a task that arrivals can change; in the order that `advance_tasks` reads."""
+    return [
+        value.id,
+        value.was,
+        value.state,
+        value.provider_id,
+        value.settled_by,
+        value.settled_event,
+        micros(value.settled_at),
+        value.progress,
+        value.charged_microdollars,
+        micros(value.fetch_at),
+        value.callbacks,
+        value.kept,
+        value.provider,
+        value.origin,
+        micros(value.created_at),
+    ]
+
+
+def event_row(row: Sequence[Any]) -> EventRow:
+    """Read what decides about copies of an event; in the column order of `events_by_key`."""
+    return EventRow(
+        id=row[0],
+        type=EventType(row[1]),
+        task_id=row[2],
+        standing=Standing(row[3]),
+        event_key=row[4],
+        fact_key=row[5],
+    )
+
+
+def new_event(value: EventRow, place: tuple[int, int]) -> list[Any]:
+    """Write a new event; in the order that `insert_events` reads. `place` is its body's in the joined blob."""
+    arrival = value.arrival
+    assert arrival is not None  # noqa: S101 -- new events are made of an arrival
+    reading = arrival.reading if value.fact_key else None
+    received_at = microseconds(arrival.callback.received_at)
+    return [
+        value.id,
+        value.type,
+        arrival.provider,
+        value.task_id,
+        reading.status if reading else None,
+        arrival.source,
+        arrival.trust,
+        value.standing,
+        value.conflict or arrival.reason,
+        reading.event_id if reading else None,
+        value.event_key,
+        value.fact_key,
+        text(reading.results) if reading and reading.results else "[]",
+        text(reading.error) if reading and reading.error else None,
+        place[0],
+        place[1],
+        text(arrival.callback.headers) if arrival.callback.headers else "[]",
+        received_at,
+        micros(value.hold_until),
+    ]
+
+
+def sighting(value: Sighting, place: tuple[int, int]) -> list[Any]:
+    """Write further requests of a known event; in the order that `count_duplicates` reads."""
+    return [value.event_id, value.count, microseconds(value.last_seen_at), value.newest is not None, *place]
+
+
+def kept(value: Kept, place: tuple[int, int]) -> list[Any]:
+    """Write a request that is kept beside the events; in the order that `insert_callbacks` reads."""
+    arrival = value.arrival
+    return [
+        arrival.provider,
+        value.task_id,
+        value.event_id,
+        value.verdict,
+        value.reason[:500],
+        arrival.trust,
+        microseconds(arrival.callback.received_at),
+        text(arrival.callback.headers),
+        *place,
+        value.with_body,
+    ]
+
+
+def event(row: sqlite3.Row) -> Event:
+    """Read a whole event."""
+    return Event(
+        id=row["id"],
+        type=EventType(row["type"]),
+        provider=row["provider"],
+        task_id=row["task_id"],
+        status=TaskState(row["status"]) if row["status"] else None,
+        source=Source(row["source"]),
+        trust=Trust(row["trust"]),
+        standing=Standing(row["standing"]),
+        conflict=row["conflict"],
+        provider_event_id=row["provider_event_id"],
+        results=_results(row["results"]),
+        error=_error(row["error"]) if row["error"] else None,
+        body=bytes(row["body"]),
+        headers=_headers(row["headers"]),
+        received_at=moment(row["received_at"]),
+        last_seen_at=moment(row["last_seen_at"]),
+        duplicates=row["duplicates"],
+        fanned_out_at=when(row["fanned_out_at"]),
+    )
+
+
+def kept_callback(row: sqlite3.Row) -> KeptCallback:
+    """Read a request that was kept beside the events."""
+    return KeptCallback(
+        verdict=row["verdict"],
+        reason=row["reason"],
+        trust=Trust(row["trust"]),
+        task_id=row["task_id"],
+        event_id=row["event_id"],
+        callback=Callback(
+            body=bytes(row["body"]), headers=_headers(row["headers"]), received_at=moment(row["received_at"])
+        ),
+    )
+
+
+def delivery(row: sqlite3.Row) -> Delivery:
+    """Read a delivery, joined with its event's id."""
+    return Delivery(
+        id=row["id"],
+        event_id=row["event_id"],
+        handler=row["handler"],
+        run=row["run"],
+        state=DeliveryState(row["state"]),
+        attempts=row["attempts"],
+        lapses=row["lapses"],
+        attempt=row["attempt"],
+        worker=row["worker"],
+        due_at=moment(row["due_at"]),
+        created_at=moment(row["created_at"]),
+        settled_at=when(row["settled_at"]),
+        reason=row["reason"],
+        replayed_by=row["replayed_by"],
+    )
+
+
+def attempt(row: sqlite3.Row) -> Attempt:
+    """Read an attempt, joined with its delivery's id."""
+    return Attempt(
+        id=row["id"],
+        delivery_id=row["delivery_id"],
+        number=row["number"],
+        worker=row["worker"],
+        started_at=moment(row["started_at"]),
+        finished_at=when(row["finished_at"]),
+        outcome=Outcome(row["outcome"]) if row["outcome"] else None,
+        error=row["error"],
+        traceback=row["traceback"],
+    )
+
+
+def process(row: sqlite3.Row) -> Process:
+    """Read a worker or poller."""
+    return Process(
+        id=row["id"], role=row["role"], host=row["host"], pid=row["pid"], started_at=moment(row["started_at"])
+    )

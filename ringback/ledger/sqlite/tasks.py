@@ -1,0 +1,168 @@
+"""Submissions and questions to providers, as batches; each function runs inside the writer's transaction."""
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from ringback import lifecycle
+from ringback.errors import KeyConflict, LedgerRejected, NotFound
+from ringback.ledger.protocol import Sent
+from ringback.ledger.queries import load
+from ringback.ledger.sqlite import rows
+from ringback.model import Arrival, Callback, Kind, Origin, Receipt, Source, Task, Trust, microseconds
+
+SQL = load("sqlite/tasks.sql")
+Record = Callable[[sqlite3.Connection, Sequence[Arrival]], Sequence[Receipt]]
+
+
+def add(db: sqlite3.Connection, tasks: Sequence[Task]) -> Sequence[tuple[Task, bool] | Exception]:
+    """Store new tasks; a taken key gives the task that has it, or KeyConflict where the request differs."""
+    db.execute(SQL["insert_task"], {"rows": rows.text([rows.new_task(task) for task in tasks])})
+    stored = whole(db, [task.id for task in tasks], [task.key for task in tasks if task.key])
+    by_id = {task.id: task for task in stored}
+    by_key = {task.key: task for task in stored if task.key}
+    return [_added(task, by_id.get(task.id), by_key.get(task.key or "")) for task in tasks]
+
+
+def _added(wanted: Task, stored: Task | None, owner: Task | None) -> tuple[Task, bool] | Exception:
+    if stored is not None:
+        return stored, True
+    assert owner is not None  # noqa: S101 -- only a taken key keeps a row out
+    if owner.request_hash != wanted.request_hash:
+        return KeyConflict(
+            f"key {wanted.key!r} belongs to {owner.id}, a different request; use another key, or the same request"
+        )
+    return owner, False
+
+
+def whole(db: sqlite3.Connection, ids: Sequence[str], keys: Sequence[str] = ()) -> list[Task]:
+    """Read whole tasks by our ids or the users' keys."""
+    found = db.execute(SQL["tasks_whole"], {"ids": rows.text(ids), "keys": rows.text(keys)})
+    found.row_factory = sqlite3.Row
+    return [rows.task(row) for row in found]
+
+
+def claim_sends(db: sqlite3.Connection, claims: Sequence[tuple[Task, datetime, datetime | None]]) -> Sequence[bool]:
+    """Claim sendings; only one claim per task and batch can win."""
+    first: dict[str, int] = {}
+    for index, (task, _, _) in enumerate(claims):
+        first.setdefault(task.id, index)
+    data = [
+        [task.id, rows.micros(task.sent_at), microseconds(now), rows.micros(resend_at)]
+        for index, (task, now, resend_at) in enumerate(claims)
+        if first[task.id] == index
+    ]
+    won = {row[0] for row in db.execute(SQL["claim_sends"], {"rows": rows.text(data)})}
+    return [task.id in won and first[task.id] == index for index, (task, _, _) in enumerate(claims)]
+
+
+def save_sends(db: sqlite3.Connection, sent: Sequence[Sent], record: Record) -> Sequence[Task | Exception]:
+    """Store how sendings ended; answers that are final are recorded as the facts they are."""
+    problems: dict[str, Exception] = {}
+    accepted = [item for item in sent if item.reading is not None and item.reading.provider_id is not None]
+    for item in accepted:
+        _make_way(db, item, problems)
+    accepted = [item for item in accepted if item.task_id not in problems]
+    db.execute(SQL["save_accepted"], {"rows": rows.text([_accepted(item) for item in accepted])})
+    refused = [[s.task_id, s.note] for s in sent if s.reading is not None and s.reading.provider_id is None]
+    db.execute(SQL["save_refused"], {"rows": rows.text(refused)})
+    unanswered = [_unanswered(item) for item in sent if item.reading is None]
+    db.execute(SQL["save_unanswered"], {"rows": rows.text(unanswered)})
+    stored = {task.id: task for task in whole(db, [item.task_id for item in sent])}
+    if final := [_arrival(item, stored[item.task_id]) for item in sent if _is_final(item) and item.task_id in stored]:
+        record(db, final)
+        stored = {task.id: task for task in whole(db, [item.task_id for item in sent])}
+    return [problems.get(s.task_id) or stored.get(s.task_id) or NotFound(f"no task {s.task_id}") for s in sent]
+
+
+def _accepted(item: Sent) -> list[object]:
+    assert item.reading is not None  # noqa: S101 -- accepted means that there is one
+    status = "submitted" if lifecycle.is_terminal(item.reading.status) else item.reading.status
+    return [
+        item.task_id,
+        item.reading.provider_id,
+        microseconds(item.now),
+        status,
+        item.reading.progress,
+        rows.micros(item.fetch_at),
+        item.note[:500],
+    ]
+
+
+def _unanswered(item: Sent) -> list[object]:
+    return [
+        item.task_id,
+        microseconds(item.sent_at),
+        rows.micros(item.resend_at),
+        item.release,
+        item.note[:500],
+        rows.micros(item.fetch_at),
+    ]
+
+
+def _is_final(item: Sent) -> bool:
+    return item.reading is not None and lifecycle.is_terminal(item.reading.status)
+
+
+def _arrival(item: Sent, task: Task) -> Arrival:
+    return Arrival(
+        kind=Kind.FACT,
+        provider=task.provider,
+        source=Source.SUBMISSION,
+        trust=Trust.SIGNED,  # our own request, over TLS and under our key
+        callback=item.callback or Callback(body=b"", received_at=item.now),
+        task_id=task.id,
+        reading=item.reading,
+    )
+
+
+def _make_way(db: sqlite3.Connection, item: Sent, problems: dict[str, Exception]) -> None:
+    """Adopt what a callback made known under the same provider id; refuse an id that another submission holds."""
+    assert item.reading is not None  # noqa: S101 -- only accepted ones come here
+    mine = db.execute("SELECT provider FROM tasks WHERE id = ?", (item.task_id,)).fetchone()
+    if mine is None:
+        return
+    pair = rows.text([[mine[0], item.reading.provider_id]])
+    other = db.execute(SQL["overtaken"], {"pairs": pair}).fetchone()
+    if other is None or other[0] == item.task_id:
+        return
+    if other[7] != Origin.CALLBACK:
+        problems[item.task_id] = LedgerRejected(
+            f"{mine[0]} gave {item.task_id} the id of {other[0]}; this answer was not saved, ask the provider"
+        )
+        return
+    names = {"task": item.task_id, "unknown": other[0]}
+    for step in ("drop_attempts", "drop_deliveries", "drop_events", "events", "callbacks", "state", "delete"):
+        db.execute(SQL[f"adopt_{step}"], names)
+
+
+def due_sends(db: sqlite3.Connection, now: datetime, limit: int) -> list[Task]:
+    """List pending tasks whose time to be (re)sent has come."""
+    found = db.execute(SQL["due_sends"], {"now": microseconds(now), "limit": limit})
+    found.row_factory = sqlite3.Row
+    return [rows.task(row) for row in found]
+
+
+def claim_fetches(
+    db: sqlite3.Connection, claims: Sequence[tuple[str, datetime, datetime, int]]
+) -> Sequence[Sequence[Task]]:
+    """Take due tasks to ask about."""
+    taken = []
+    for provider, now, lease_until, limit in claims:
+        parameters = {
+            "provider": provider,
+            "now": microseconds(now),
+            "lease_until": microseconds(lease_until),
+            "limit": limit,
+        }
+        found = db.execute(SQL["claim_fetches"], parameters)
+        found.row_factory = sqlite3.Row
+        taken.append([rows.task(row) for row in found.fetchall()])
+    return taken
+
+
+def plan_fetches(db: sqlite3.Connection, plans: Sequence[Mapping[str, datetime | None]]) -> Sequence[None]:
+    """Set when to ask next."""
+    data = [[task_id, rows.micros(at)] for plan in plans for task_id, at in plan.items()]
+    db.execute(SQL["plan_fetches"], {"rows": rows.text(data)})
+    return [None] * len(plans)

@@ -1,0 +1,125 @@
+-- Statements of the submitter and the poller.
+
+-- name: insert_task
+-- A key that is taken leaves the row out; `tasks_by_key` then tells whose it is.
+INSERT INTO tasks (id, provider, origin, state, form, key, request_hash, metadata, url_key, created_at, resend_at,
+                   fetch_at, price_microdollars)
+SELECT json_extract(value, '$.id'), json_extract(value, '$.provider'), json_extract(value, '$.origin'),
+       json_extract(value, '$.state'), json_extract(value, '$.form'), json_extract(value, '$.key'),
+       json_extract(value, '$.request_hash'), json_extract(value, '$.metadata'), json_extract(value, '$.url_key'),
+       json_extract(value, '$.created_at'), json_extract(value, '$.resend_at'), json_extract(value, '$.fetch_at'),
+       json_extract(value, '$.price_microdollars')
+FROM json_each(:rows) WHERE true
+ON CONFLICT (key) WHERE key IS NOT NULL DO NOTHING
+
+-- name: tasks_whole
+-- By our ids or by keys.
+SELECT * FROM tasks WHERE id IN (SELECT value FROM json_each(:ids))
+UNION
+SELECT * FROM tasks WHERE key IN (SELECT value FROM json_each(:keys))
+
+-- name: claim_sends
+-- The claim to send: given only to whoever saw the task as it still is.
+UPDATE tasks SET sent_at = json_extract(value, '$[2]'), resend_at = json_extract(value, '$[3]'), sends = sends + 1
+FROM json_each(:rows)
+WHERE tasks.id = json_extract(value, '$[0]')
+  AND tasks.sent_at IS json_extract(value, '$[1]')
+  AND tasks.state = 'pending' AND tasks.accepted_at IS NULL
+RETURNING tasks.id
+
+-- name: save_accepted
+-- The provider's answer: its id, and a state that is never lowered.
+UPDATE tasks SET
+    provider_id = json_extract(value, '$[1]'),
+    accepted_at = json_extract(value, '$[2]'),
+    state = CASE WHEN state = 'pending' OR (state = 'submitted' AND json_extract(value, '$[3]') = 'processing')
+                 THEN json_extract(value, '$[3]') ELSE state END,
+    progress = coalesce(progress, json_extract(value, '$[4]')),
+    fetch_at = CASE WHEN settled_at IS NULL THEN json_extract(value, '$[5]') END,
+    send_note = json_extract(value, '$[6]'),
+    resend_at = NULL
+FROM json_each(:rows)
+WHERE tasks.id = json_extract(value, '$[0]')
+
+-- name: save_refused
+UPDATE tasks SET accepted_at = NULL, send_note = json_extract(value, '$[1]'), resend_at = NULL
+FROM json_each(:rows)
+WHERE tasks.id = json_extract(value, '$[0]')
+
+-- name: save_unanswered
+-- No usable answer. Released: nothing was bought, it may be sent again. Otherwise the claim stays.
+UPDATE tasks SET
+    sent_at = CASE WHEN json_extract(value, '$[3]') THEN NULL ELSE sent_at END,
+    resend_at = CASE state WHEN 'pending' THEN json_extract(value, '$[2]') END,
+    fetch_at = coalesce(fetch_at, json_extract(value, '$[5]')),
+    send_note = json_extract(value, '$[4]')
+FROM json_each(:rows)
+WHERE tasks.id = json_extract(value, '$[0]') AND tasks.sent_at = json_extract(value, '$[1]')
+
+-- name: overtaken
+-- Tasks that a callback made known before the submission's answer was saved.
+SELECT id, provider, provider_id, state, settled_by, settled_event, settled_at, origin
+FROM tasks WHERE (provider, provider_id) IN
+    (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:pairs))
+
+-- name: adopt_drop_attempts
+DELETE FROM attempts WHERE delivery_seq IN (
+    SELECT d.seq FROM deliveries d JOIN events e ON e.seq = d.event_seq
+    WHERE e.task_id = :unknown AND EXISTS (
+        SELECT 1 FROM events held WHERE held.fact_key = :task || substr(e.fact_key, length(:unknown) + 1)))
+
+-- name: adopt_drop_deliveries
+DELETE FROM deliveries WHERE event_seq IN (
+    SELECT e.seq FROM events e
+    WHERE e.task_id = :unknown AND EXISTS (
+        SELECT 1 FROM events held WHERE held.fact_key = :task || substr(e.fact_key, length(:unknown) + 1)))
+
+-- name: adopt_drop_events
+-- Facts that the submitted task already holds: one fact, one event.
+DELETE FROM events
+WHERE task_id = :unknown AND EXISTS (
+    SELECT 1 FROM events held WHERE held.fact_key = :task || substr(events.fact_key, length(:unknown) + 1))
+
+-- name: adopt_events
+-- The rest moves over, keys included, and need not be held any longer.
+UPDATE events SET task_id = :task, hold_until = NULL,
+                  fact_key = :task || substr(fact_key, length(:unknown) + 1),
+                  event_key = CASE WHEN event_key LIKE 'e:task_%'
+                                   THEN replace(event_key, 'e:' || :unknown || ':', 'e:' || :task || ':')
+                                   ELSE event_key END
+WHERE task_id = :unknown
+
+-- name: adopt_callbacks
+UPDATE callbacks SET task_id = :task WHERE task_id = :unknown
+
+-- name: adopt_state
+-- What the unknown task had become by its events, unless the submitted one has already settled.
+UPDATE tasks SET (state, settled_by, settled_event, settled_at, progress, charged_microdollars) =
+        (SELECT u.state, u.settled_by, u.settled_event, u.settled_at, coalesce(u.progress, tasks.progress),
+                coalesce(u.charged_microdollars, tasks.charged_microdollars) FROM tasks u WHERE u.id = :unknown),
+    callbacks = callbacks + (SELECT u.callbacks FROM tasks u WHERE u.id = :unknown),
+    kept = kept + (SELECT u.kept FROM tasks u WHERE u.id = :unknown),
+    resend_at = NULL
+WHERE id = :task AND (settled_at IS NULL OR settled_by = 'ringback')
+
+-- name: adopt_delete
+DELETE FROM tasks WHERE id = :unknown
+
+-- name: due_sends
+SELECT * FROM tasks WHERE resend_at <= :now AND state = 'pending' ORDER BY resend_at LIMIT :limit
+
+-- name: claim_fetches
+-- Asking is claimed by moving the due time past the lease, so that two pollers never ask twice.
+UPDATE tasks SET fetch_at = :lease_until, fetch_lease = :lease_until, fetched_at = :now, fetches = fetches + 1
+WHERE seq IN (
+    SELECT seq FROM tasks WHERE provider = :provider AND fetch_at <= :now ORDER BY fetch_at LIMIT :limit)
+RETURNING *
+
+-- name: plan_fetches
+-- A task that a hint made due earlier meanwhile stays so; one that has settled stays unasked.
+UPDATE tasks SET fetch_at = CASE
+    WHEN settled_at IS NOT NULL THEN NULL
+    WHEN fetch_at IS NOT fetch_lease THEN min(fetch_at, coalesce(json_extract(value, '$[1]'), fetch_at))
+    ELSE json_extract(value, '$[1]') END
+FROM json_each(:rows)
+WHERE tasks.id = json_extract(value, '$[0]')

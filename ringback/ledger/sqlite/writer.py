@@ -1,0 +1,219 @@
+"""Group commit: requests in flight share one transaction.
+
+One write connection per process. Requests wait in a bounded queue; whatever is there when the last batch is done makes
+the next batch, which runs as one function in aiosqlite's thread: lock, BEGIN IMMEDIATE, each operation's set-based
+statements, COMMIT, unlock. So the lock is never held across a turn of the event loop, which a user's handler may block.
+The writer is never cancelled or timed out; only who waits for it is.
+"""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiosqlite
+import structlog
+
+from ringback.errors import LedgerRejected, LedgerUnavailable, RingbackError
+from ringback.ledger.sqlite.lock import FileLock
+from ringback.ledger.sqlite.thread import in_thread
+
+log = structlog.get_logger("ringback.ledger")
+
+Operation = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
+
+QUEUE_BOUND = 10_000
+BATCH_BOUND = 1_000
+CHECKPOINT_REQUESTS = 2_000  # so many writes, some 10 MiB of WAL, then it is copied into the database
+CHECKPOINT_IDLE_SECONDS = 1.0
+
+# The file or the disk is in trouble, not this record: everybody in the batch gets 503 and may try again.
+TROUBLE = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
+ADVICE = {
+    sqlite3.SQLITE_FULL: "the disk is full; free some space",
+    sqlite3.SQLITE_IOERR: "the disk gave an error",
+    sqlite3.SQLITE_READONLY: "the file cannot be written; check its permissions and those of its folder",
+    sqlite3.SQLITE_BUSY: "another program holds the database",
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened; check its folder and permissions",
+    sqlite3.SQLITE_CORRUPT: "the database is damaged; restore a backup",
+    sqlite3.SQLITE_NOTADB: "the file is not a SQLite database",
+}
+
+
+def trouble(error: sqlite3.Error) -> LedgerUnavailable | None:
+    """Tell whether an error is the database's trouble, in words; None when it is the record's own fault."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:  # raised by the sqlite3 module itself, about a value or a closed connection
+        closed = isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error)
+        return LedgerUnavailable("the ledger is closed") if closed else None
+    primary = code & 0xFF
+    if primary not in TROUBLE:
+        return None
+    return LedgerUnavailable(f"{ADVICE.get(primary, 'the database cannot be used right now')} ({error})")
+
+
+@dataclass(slots=True)
+class _Request:
+    operation: Operation
+    item: Any
+    future: "asyncio.Future[Any]"
+
+
+class Writer:
+    """The one writer of this process."""
+
+    def __init__(self, connection: aiosqlite.Connection, lock: FileLock, on_commit: Callable[[], None]) -> None:
+        self._connection = connection
+        self._lock = lock
+        self._on_commit = on_commit
+        self._waiting: list[_Request] = []
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._dirty = 0  # requests committed since the last checkpoint
+        self._task = asyncio.create_task(self._run(), name="ringback-writer")
+
+    async def submit(self, operation: Operation, item: Any) -> Any:
+        """Have `operation` applied to `item`, together with whatever else waits; returns after the commit.
+
+        Raises:
+            LedgerUnavailable: nothing was written; try again.
+            LedgerRejected: this item can never be stored; its neighbours were.
+        """
+        if self._closing:
+            raise LedgerUnavailable("the ledger is closed")
+        if len(self._waiting) >= QUEUE_BOUND:
+            raise LedgerUnavailable("too many requests wait for the ledger")
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Request(operation, item, future))
+        self._wake.set()
+        return await future
+
+    async def close(self) -> None:
+        """Write what waits, copy the WAL into the database, and close the connection inside the lock."""
+        self._closing = True
+        self._wake.set()
+        await self._task
+        with contextlib.suppress(RingbackError, sqlite3.Error):  # the next opener does it instead
+            await in_thread(self._connection, self._checkpoint, "TRUNCATE")
+        await close_locked(self._connection, self._lock)
+
+    async def _run(self) -> None:
+        while not (self._closing and not self._waiting):
+            if not self._waiting:
+                await self._rest()
+                continue
+            batch, self._waiting = self._waiting[:BATCH_BOUND], self._waiting[BATCH_BOUND:]
+            await self._write(batch)
+
+    async def _rest(self) -> None:
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(CHECKPOINT_IDLE_SECONDS if self._dirty else None):
+                await self._wake.wait()
+        except TimeoutError:
+            await self._try_checkpoint()
+
+    async def _write(self, batch: list[_Request]) -> None:
+        operations: dict[Operation, list[_Request]] = {}
+        for request in batch:
+            operations.setdefault(request.operation, []).append(request)
+        try:
+            answers, changed = await in_thread(self._connection, self._transaction, operations)
+        except LedgerUnavailable as error:
+            _fail(batch, error)
+        except Exception as error:  # whatever one record caused must not reach its neighbours
+            await self._one_by_one(batch, error)
+        else:
+            for requests, group in zip(operations.values(), answers, strict=True):
+                _answer(requests, group)
+            if changed:
+                self._dirty += len(batch)
+                self._on_commit()
+            if self._dirty >= CHECKPOINT_REQUESTS:
+                await self._try_checkpoint()
+
+    async def _one_by_one(self, batch: list[_Request], error: Exception) -> None:
+        if len(batch) > 1:
+            for request in batch:
+                await self._write([request])
+            return
+        if not isinstance(error, RingbackError):
+            log.warning("ledger.rejected", error=type(error).__name__)
+            error = LedgerRejected(f"this record cannot be stored ({type(error).__name__})")
+        _fail(batch, error)
+
+    def _transaction(
+        self, connection: sqlite3.Connection, operations: dict[Operation, list[_Request]]
+    ) -> tuple[list[Sequence[Any]], bool]:
+        """Run one batch, in the connection's thread; tells also whether it changed anything."""
+        before = connection.total_changes
+        with self._lock.held():
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                answers = [op(connection, [request.item for request in reqs]) for op, reqs in operations.items()]
+                connection.execute("COMMIT")
+            except BaseException as error:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error) and (known := trouble(error)) is not None:
+                    raise known from error
+                raise
+        return answers, connection.total_changes != before
+
+    async def _try_checkpoint(self) -> None:
+        self._dirty = 0
+        try:
+            await in_thread(self._connection, self._checkpoint, "PASSIVE")
+        except (LedgerUnavailable, sqlite3.Error) as error:
+            log.warning("ledger.checkpoint_failed", error=str(error))
+
+    def _checkpoint(self, connection: sqlite3.Connection, mode: str) -> None:
+        with self._lock.held():
+            connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+
+
+def _fail(batch: list[_Request], error: Exception) -> None:
+    for request in batch:
+        if not request.future.done():
+            request.future.set_exception(error)
+
+
+def _answer(requests: list[_Request], answers: Sequence[Any]) -> None:
+    for request, answer in zip(requests, answers, strict=True):
+        if request.future.done():  # whoever waited has given up; it is written all the same
+            continue
+        if isinstance(answer, Exception):
+            request.future.set_exception(answer)
+        else:
+            request.future.set_result(answer)
+
+
+async def close_locked(connection: aiosqlite.Connection, lock: FileLock) -> None:
+    """Close a connection inside the lock, since the last one to close checkpoints; without it if it cannot be had."""
+
+    def close(db: sqlite3.Connection) -> None:
+        try:
+            with lock.held():
+                db.close()
+        except LedgerUnavailable as error:
+            log.warning("ledger.closed_unlocked", error=str(error))
+            db.close()
+
+    await in_thread(connection, close)
+    await connection.close()
