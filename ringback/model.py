@@ -4,7 +4,7 @@ Frozen, slotted, keyword-only values: no I/O, no rules (those are in `lifecycle`
 end in `providers`). Every time is an aware UTC datetime, every amount of money an integer of micro-dollars.
 """
 
-import secrets
+import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -298,7 +298,8 @@ EVENT_OF_STATE = {
 
 def microseconds(moment: datetime) -> int:
     """Give a moment as the ledger stores it: whole microseconds since 1970, UTC."""
-    return (moment - EPOCH) // timedelta(microseconds=1)
+    since = moment - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def moment(value: int) -> datetime:
@@ -308,7 +309,7 @@ def moment(value: int) -> datetime:
 
 def new_id(prefix: str, now: datetime) -> str:
     """Make a time-ordered id: the prefix, 12 hex digits of milliseconds, 18 of chance."""
-    return f"{prefix}_{microseconds(now) // 1000:012x}{secrets.token_hex(9)}"
+    return f"{prefix}_{microseconds(now) // 1000:012x}{os.urandom(9).hex()}"
 
 
 def id_moment(identifier: str) -> datetime | None:
@@ -316,4 +317,7 @@ def id_moment(identifier: str) -> datetime | None:
     _, _, digits = identifier.rpartition("_")
     if len(digits) != 30 or not all(c in "0123456789abcdef" for c in digits):
         return None
-    return moment(int(digits[:12], 16) * 1000)
+    try:
+        return moment(int(digits[:12], 16) * 1000)
+    except OverflowError:  # after the year 9999: digits that are no time of ours
+        return None

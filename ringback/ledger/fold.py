@@ -55,6 +55,7 @@ class TaskRow:
     kept: int
     created_at: datetime
     changed: bool = False
+    learnt: bool = False  # its provider id came with this batch
 
 
 @dataclass(slots=True, kw_only=True)
@@ -122,6 +123,11 @@ def event_key(arrival: Arrival, task_id: str) -> str | None:
         return None
     scope = arrival.provider if arrival.trust is Trust.SIGNED else task_id
     return f"e:{scope}:{reading.event_id}"
+
+
+def received_key(arrival: Arrival) -> str:
+    """Key a request that is not about a task: by the provider's event id in its scope, else by its bytes."""
+    return event_key(arrival, arrival.task_id or arrival.provider) or unrecognised_key(arrival)
 
 
 def fact_key(task_id: str, status: TaskState, source: Source) -> str:
@@ -222,7 +228,7 @@ class Fold:
     def _learn(self, task: TaskRow, provider_id: str, now: datetime) -> None:
         """Save the provider's id that a callback brought before the submission's answer did."""
         task.provider_id = provider_id
-        task.changed = True
+        task.changed = task.learnt = True
         if task.fetch_at is None or task.fetch_at > now + FIRST_FETCH:
             task.fetch_at = now + FIRST_FETCH
         self._by_provider_id[task.provider, provider_id] = task
@@ -258,7 +264,7 @@ class Fold:
         return _receipt(Verdict.UNRECOGNISED, task, event.id)
 
     def _received(self, arrival: Arrival, task: TaskRow | None) -> Receipt:
-        key = event_key(arrival, "") or unrecognised_key(arrival)
+        key = received_key(arrival)
         if (known := self._events.get(key)) is not None:
             return self._seen(arrival, task, known)
         event = self._new_event(arrival, task, EventType.CALLBACK_RECEIVED, key, None)

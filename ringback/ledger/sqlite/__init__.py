@@ -219,6 +219,7 @@ class SqliteLedger:
     async def _watch(self) -> None:
         """Look for commits of other processes."""
         version, idle_seconds = await self._data_version(), 0.0
+        self._tell()  # what was written before this first look may not have been seen
         while True:
             pause = CALM_WATCH_SECONDS if idle_seconds >= CALM_AFTER_SECONDS else WATCH_SECONDS
             await asyncio.sleep(pause)
@@ -234,7 +235,7 @@ class SqliteLedger:
 
         try:
             return await self._read(read)
-        except LedgerUnavailable:
+        except LedgerError:
             return -1
 
     async def _read(self, function: Callable[..., Answer], *arguments: Any) -> Answer:
@@ -275,13 +276,17 @@ async def _connect(path: Path, mode: str, opened: list[aiosqlite.Connection]) ->
 def _prepare(db: sqlite3.Connection, lock: FileLock, path: Path, create: bool) -> None:
     """Set a connection up, make the tables where there are none, check the version; in the connection's thread."""
     with lock.held():
-        db.executescript(SETUP)
         empty = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
-        if empty and create and schema.stored_version(db) == 0:
+        fresh = create and empty and schema.stored_version(db) == 0
+        if not fresh:
+            schema.check(db, path)  # before anything is changed: the file may be another program's
+        db.executescript(SETUP)
+        if fresh:
             schema.create(db)
-    schema.check(db, path)
 
 
 def _unopened(path: Path, error: sqlite3.Error) -> LedgerError:
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+        return LedgerMismatch(f"{path}: not a SQLite database; name another file in RINGBACK_DATABASE_URL")
     known = trouble(error)
     return LedgerUnavailable(f"{path}: {known or error}")

@@ -47,16 +47,17 @@ def claim(db: sqlite3.Connection, claims: Sequence[Claim]) -> Sequence[Sequence[
 def _claim(
     db: sqlite3.Connection, process: Process, handlers: Mapping[str, int], now: datetime, limit: int
 ) -> list[Work]:
-    taken: list[int] = []
+    due: list[tuple[int, int]] = []
     for handler, most in handlers.items():
-        room = min(most, limit - len(taken))
-        if room <= 0:
-            continue
-        parameters = {"worker": process.id, "now": microseconds(now), "handler": handler, "limit": room}
-        taken += [row[0] for row in db.execute(SQL["claim_deliveries"], parameters).fetchall()]
+        if (room := min(most, limit)) > 0:
+            parameters = {"now": microseconds(now), "handler": handler, "limit": room}
+            due += db.execute(SQL["due_deliveries"], parameters)
+    # Oldest first over all of them: the handler that is asked about first must not starve the others.
+    taken = [seq for _, seq in sorted(due)[: max(limit, 0)]]
     if not taken:
         return []
     names = {"deliveries": rows.text(taken), "now": microseconds(now)}
+    db.execute(SQL["claim_deliveries"], names | {"worker": process.id})
     db.execute(SQL["open_attempts"], names)
     return _works(db, names)
 

@@ -32,16 +32,17 @@ ON CONFLICT (event_seq, handler, run) DO NOTHING
 -- name: mark_fanned_out
 UPDATE events SET fanned_out_at = :now WHERE seq IN (SELECT value FROM json_each(:events))
 
+-- name: due_deliveries
+-- Of one handler at most what it may start, oldest due first. A delivery that lapsed comes back here like any other.
+SELECT due_at, seq FROM deliveries
+WHERE state = 'pending' AND handler = :handler AND due_at <= :now
+ORDER BY due_at, seq LIMIT :limit
+
 -- name: claim_deliveries
--- Of each handler at most what it may start, oldest due first. A delivery that lapsed comes back here like any other.
 UPDATE deliveries SET
     state = 'running', worker = :worker, attempts = attempts + 1,
     attempt = 'att_' || printf('%012x', :now / 1000) || lower(hex(randomblob(9)))
-WHERE seq IN (
-    SELECT seq FROM deliveries
-    WHERE state = 'pending' AND handler = :handler AND due_at <= :now
-    ORDER BY due_at LIMIT :limit)
-RETURNING seq
+WHERE seq IN (SELECT value FROM json_each(:deliveries))
 
 -- name: open_attempts
 INSERT INTO attempts (id, delivery_seq, number, worker, started_at)

@@ -31,7 +31,7 @@ def reject(db: sqlite3.Connection, counts: Sequence[tuple[Mapping[tuple[str, str
         for group, now in counts
         for (provider, reason), count in group.items()
     ]
-    db.execute(SQL["count_rejections"], {"rows": rows.text(data)})
+    db.execute(SQL["count_rejections"], {"rows": rows.parameter(data)})
     return [None] * len(counts)
 
 
@@ -43,14 +43,15 @@ def probe(db: sqlite3.Connection, moments: Sequence[datetime]) -> Sequence[None]
 
 def _tasks(db: sqlite3.Connection, arrivals: Iterable[Arrival]) -> list[fold.TaskRow]:
     ids = list({arrival.task_id for arrival in arrivals if arrival.task_id})
-    found = {row[0]: row for row in db.execute(SQL["tasks_by_id"], {"ids": rows.text(ids)})} if ids else {}
+    found = {row[0]: row for row in db.execute(SQL["tasks_by_id"], {"ids": rows.parameter(ids)})} if ids else {}
     pairs = {
         (arrival.provider, arrival.reading.provider_id)
         for arrival in arrivals
         if arrival.reading and arrival.reading.provider_id and not _is_known(arrival, found)
     }
     if pairs:
-        found |= {row[0]: row for row in db.execute(SQL["tasks_by_provider_id"], {"pairs": rows.text(list(pairs))})}
+        parameters = {"pairs": rows.parameter(list(pairs))}
+        found |= {row[0]: row for row in db.execute(SQL["tasks_by_provider_id"], parameters)}
     return [rows.task_row(row) for row in found.values()]
 
 
@@ -65,7 +66,7 @@ def _waiting(db: sqlite3.Connection, arrivals: Iterable[Arrival], known: Iterabl
     providers = list({a.provider for a in arrivals if a.kind is Kind.FACT and a.task_id not in ours})
     if not providers:
         return frozenset()
-    found = db.execute(SQL["waiting_providers"], {"providers": rows.text(providers)})
+    found = db.execute(SQL["waiting_providers"], {"providers": rows.parameter(providers)})
     return frozenset(row[0] for row in found)
 
 
@@ -79,28 +80,30 @@ def _events(
             if key := fold.event_key(arrival, task.id):
                 keys.add(key)
         elif arrival.kind is Kind.RECEIVED:
-            keys.add(fold.event_key(arrival, "") or fold.unrecognised_key(arrival))
+            keys.add(fold.received_key(arrival))
         elif arrival.kind is not Kind.HINT:
             keys.add(fold.unrecognised_key(arrival))
-    parameters = {"facts": rows.text(list(facts)), "keys": rows.text(list(keys))}
+    parameters = {"facts": rows.parameter(list(facts)), "keys": rows.parameter(list(keys))}
     return map(rows.event_row, db.execute(SQL["events_by_key"], parameters).fetchall())
 
 
 def _write(db: sqlite3.Connection, batch: fold.Batch) -> None:
     if made := [rows.changed_task(task) for task in batch.tasks if task.was is None]:
-        db.execute(SQL["insert_unknown_tasks"], {"rows": rows.text(made)})
+        db.execute(SQL["insert_unknown_tasks"], {"rows": rows.parameter(made)})
     if moved := [rows.changed_task(task) for task in batch.tasks if task.was is not None]:
-        db.execute(SQL["advance_tasks"], {"rows": rows.text(moved)})
+        db.execute(SQL["advance_tasks"], {"rows": rows.parameter(moved)})
+    if learnt := [rows.changed_task(task) for task in batch.tasks if task.was is not None and task.learnt]:
+        db.execute(SQL["learn_provider_ids"], {"rows": rows.parameter(learnt)})
     if batch.events:
         bodies, places = rows.blobs(event.arrival.callback.body for event in batch.events if event.arrival)
         data = [rows.new_event(event, place) for event, place in zip(batch.events, places, strict=True)]
-        db.execute(SQL["insert_events"], {"rows": rows.text(data), "bodies": bodies})
+        db.execute(SQL["insert_events"], {"rows": rows.parameter(data), "bodies": bodies})
     if batch.sightings:
         seen = list(batch.sightings.values())
         bodies, places = rows.blobs(item.newest.callback.body if item.newest else b"" for item in seen)
         data = [rows.sighting(item, place) for item, place in zip(seen, places, strict=True)]
-        db.execute(SQL["count_duplicates"], {"rows": rows.text(data), "bodies": bodies})
+        db.execute(SQL["count_duplicates"], {"rows": rows.parameter(data), "bodies": bodies})
     if batch.kept:
         bodies, places = rows.blobs(item.arrival.callback.body if item.with_body else b"" for item in batch.kept)
         data = [rows.kept(item, place) for item, place in zip(batch.kept, places, strict=True)]
-        db.execute(SQL["insert_callbacks"], {"rows": rows.text(data), "bodies": bodies})
+        db.execute(SQL["insert_callbacks"], {"rows": rows.parameter(data), "bodies": bodies})

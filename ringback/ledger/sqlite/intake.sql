@@ -7,10 +7,12 @@ SELECT id, provider, provider_id, origin, state, settled_by, settled_event, sett
 FROM tasks WHERE id IN (SELECT value FROM json_each(:ids))
 
 -- name: tasks_by_provider_id
-SELECT id, provider, provider_id, origin, state, settled_by, settled_event, settled_at, progress,
-       charged_microdollars, fetch_at, fetched_at, callbacks, kept, created_at
-FROM tasks WHERE (provider, provider_id) IN
-    (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:pairs))
+-- Joined in this order, and with the index's own condition spelt out: otherwise SQLite reads the whole table.
+SELECT t.id, t.provider, t.provider_id, t.origin, t.state, t.settled_by, t.settled_event, t.settled_at, t.progress,
+       t.charged_microdollars, t.fetch_at, t.fetched_at, t.callbacks, t.kept, t.created_at
+FROM json_each(:pairs) p CROSS JOIN tasks t
+WHERE t.provider = json_extract(p.value, '$[0]') AND t.provider_id = json_extract(p.value, '$[1]')
+  AND t.provider_id IS NOT NULL
 
 -- name: waiting_providers
 -- Providers with a pending task, which may turn out to be one that we know only from a callback.
@@ -38,7 +40,6 @@ FROM json_each(:rows)
 -- The guard is in the statement: a state that is no longer what the decision was made on does not move.
 UPDATE tasks SET
     state = json_extract(value, '$[2]'),
-    provider_id = json_extract(value, '$[3]'),
     settled_by = json_extract(value, '$[4]'),
     settled_event = json_extract(value, '$[5]'),
     settled_at = json_extract(value, '$[6]'),
@@ -50,6 +51,12 @@ UPDATE tasks SET
     resend_at = CASE json_extract(value, '$[2]') WHEN 'pending' THEN resend_at END
 FROM json_each(:rows)
 WHERE tasks.id = json_extract(value, '$[0]') AND tasks.state = json_extract(value, '$[1]')
+
+-- name: learn_provider_ids
+-- Apart from advance_tasks, since to name an indexed column is to rewrite its index, and few tasks learn their id late.
+UPDATE tasks SET provider_id = json_extract(value, '$[3]')
+FROM json_each(:rows)
+WHERE tasks.id = json_extract(value, '$[0]')
 
 -- name: insert_events
 INSERT INTO events (id, type, provider, task_id, status, source, trust, standing, conflict, provider_event_id,

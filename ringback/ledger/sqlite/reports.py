@@ -24,7 +24,9 @@ def _rows(db: sqlite3.Connection, query: str, **parameters: Any) -> list[sqlite3
 
 def tasks(db: sqlite3.Connection, query: Query) -> list[Task]:
     """List tasks, newest first."""
-    found = _rows(db, "tasks", provider=query.provider, state=query.state, task_id=query.task_id, limit=query.limit)
+    filters = {"provider": query.provider, "state": query.state, "task_id": query.task_id, "limit": query.limit}
+    ids = query.ids if query.ids is not None or query.task_id is None else (query.task_id,)
+    found = _rows(db, "tasks", **filters) if ids is None else _rows(db, "tasks_named", ids=rows.text(ids), **filters)
     return [rows.task(row) for row in found]
 
 
@@ -37,6 +39,7 @@ def events(db: sqlite3.Connection, query: Query) -> list[Event]:
         type=query.type,
         task_id=query.task_id,
         event_id=query.event_id,
+        ids=rows.text(query.ids) if query.ids is not None else None,
         limit=query.limit,
     )
     return [rows.event(row) for row in found]

@@ -6,6 +6,14 @@ WHERE (:provider IS NULL OR provider = :provider) AND (:state IS NULL OR state =
   AND (:task_id IS NULL OR id = :task_id)
 ORDER BY seq DESC LIMIT :limit
 
+-- name: tasks_named
+-- The same, of some ids: found by them, not by reading the table.
+SELECT * FROM tasks
+WHERE id IN (SELECT value FROM json_each(:ids))
+  AND (:provider IS NULL OR provider = :provider) AND (:state IS NULL OR state = :state)
+  AND (:task_id IS NULL OR id = :task_id)
+ORDER BY seq DESC LIMIT :limit
+
 -- name: task_by_reference
 -- Our id, the user's key, or the provider's id; ours first where two fit.
 SELECT * FROM (
@@ -19,6 +27,7 @@ ORDER BY preference LIMIT 1
 SELECT * FROM events
 WHERE (:provider IS NULL OR provider = :provider) AND (:type IS NULL OR type = :type)
   AND (:task_id IS NULL OR task_id = :task_id) AND (:event_id IS NULL OR id = :event_id)
+  AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
 ORDER BY seq DESC LIMIT :limit
 
 -- name: events_of_task

@@ -1,5 +1,6 @@
 """Between the records of `model` and the rows of `schema.sql`. No SQL here, no rules."""
 
+import re
 import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -30,6 +31,7 @@ from ringback.model import (
     moment,
 )
 
+NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # not the text \u0000 that stands in a JSON text of its own
 _encode = msgspec.json.Encoder().encode
 _form = msgspec.json.Decoder(Form).decode
 _results = msgspec.json.Decoder(tuple[Result, ...]).decode
@@ -42,6 +44,18 @@ def text(value: Any) -> str:
     return _encode(value).decode()
 
 
+def parameter(value: Any) -> str:
+    """Write rows as the one JSON parameter of a statement.
+
+    Raises:
+        ValueError: a text holds a NUL, at which SQLite would silently cut it off.
+    """
+    written = text(value)
+    if r"\u0000" in written and NUL.search(written):
+        raise ValueError("a text holds a NUL")
+    return written
+
+
 def when(value: int | None) -> datetime | None:
     """Read a time that may be absent."""
     return None if value is None else moment(value)
@@ -50,6 +64,11 @@ def when(value: int | None) -> datetime | None:
 def micros(value: datetime | None) -> int | None:
     """Write a time that may be absent."""
     return None if value is None else microseconds(value)
+
+
+def plain(value: str | None) -> str | None:
+    """Bound a text that was written for people."""
+    return None if value is None else value[:500].replace("\0", "\ufffd")
 
 
 def blobs(parts: Iterable[bytes]) -> tuple[bytes, list[tuple[int, int]]]:
@@ -186,7 +205,7 @@ def new_event(value: EventRow, place: tuple[int, int]) -> list[Any]:
         arrival.source,
         arrival.trust,
         value.standing,
-        value.conflict or arrival.reason,
+        value.conflict or plain(arrival.reason),
         reading.event_id if reading else None,
         value.event_key,
         value.fact_key,
@@ -213,7 +232,7 @@ def kept(value: Kept, place: tuple[int, int]) -> list[Any]:
         value.task_id,
         value.event_id,
         value.verdict,
-        value.reason[:500],
+        plain(value.reason),
         arrival.trust,
         microseconds(arrival.callback.received_at),
         text(arrival.callback.headers),

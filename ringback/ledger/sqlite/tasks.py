@@ -12,16 +12,20 @@ from ringback.ledger.sqlite import rows
 from ringback.model import Arrival, Callback, Kind, Origin, Receipt, Source, Task, Trust, microseconds
 
 SQL = load("sqlite/tasks.sql")
+ADOPTION = (
+    *("count_copies", "drop_attempts", "drop_deliveries", "drop_events"),
+    *("standings", "events", "callbacks", "state", "counters", "delete"),
+)
 Record = Callable[[sqlite3.Connection, Sequence[Arrival]], Sequence[Receipt]]
 
 
 def add(db: sqlite3.Connection, tasks: Sequence[Task]) -> Sequence[tuple[Task, bool] | Exception]:
     """Store new tasks; a taken key gives the task that has it, or KeyConflict where the request differs."""
-    db.execute(SQL["insert_task"], {"rows": rows.text([rows.new_task(task) for task in tasks])})
-    stored = whole(db, [task.id for task in tasks], [task.key for task in tasks if task.key])
+    db.execute(SQL["insert_task"], {"rows": rows.parameter([rows.new_task(task) for task in tasks])})
+    stored = whole(db, [task.id for task in tasks], [task.key for task in tasks if task.key is not None])
     by_id = {task.id: task for task in stored}
-    by_key = {task.key: task for task in stored if task.key}
-    return [_added(task, by_id.get(task.id), by_key.get(task.key or "")) for task in tasks]
+    by_key = {task.key: task for task in stored}
+    return [_added(task, by_id.get(task.id), by_key.get(task.key)) for task in tasks]
 
 
 def _added(wanted: Task, stored: Task | None, owner: Task | None) -> tuple[Task, bool] | Exception:
@@ -37,7 +41,7 @@ def _added(wanted: Task, stored: Task | None, owner: Task | None) -> tuple[Task,
 
 def whole(db: sqlite3.Connection, ids: Sequence[str], keys: Sequence[str] = ()) -> list[Task]:
     """Read whole tasks by our ids or the users' keys."""
-    found = db.execute(SQL["tasks_whole"], {"ids": rows.text(ids), "keys": rows.text(keys)})
+    found = db.execute(SQL["tasks_whole"], {"ids": rows.parameter(ids), "keys": rows.parameter(keys)})
     found.row_factory = sqlite3.Row
     return [rows.task(row) for row in found]
 
@@ -52,7 +56,7 @@ def claim_sends(db: sqlite3.Connection, claims: Sequence[tuple[Task, datetime, d
         for index, (task, now, resend_at) in enumerate(claims)
         if first[task.id] == index
     ]
-    won = {row[0] for row in db.execute(SQL["claim_sends"], {"rows": rows.text(data)})}
+    won = {row[0] for row in db.execute(SQL["claim_sends"], {"rows": rows.parameter(data)})}
     return [task.id in won and first[task.id] == index for index, (task, _, _) in enumerate(claims)]
 
 
@@ -63,13 +67,14 @@ def save_sends(db: sqlite3.Connection, sent: Sequence[Sent], record: Record) -> 
     for item in accepted:
         _make_way(db, item, problems)
     accepted = [item for item in accepted if item.task_id not in problems]
-    db.execute(SQL["save_accepted"], {"rows": rows.text([_accepted(item) for item in accepted])})
-    refused = [[s.task_id, s.note] for s in sent if s.reading is not None and s.reading.provider_id is None]
-    db.execute(SQL["save_refused"], {"rows": rows.text(refused)})
+    db.execute(SQL["save_accepted"], {"rows": rows.parameter([_accepted(item) for item in accepted])})
+    refused = [[s.task_id, rows.plain(s.note)] for s in sent if s.reading is not None and s.reading.provider_id is None]
+    db.execute(SQL["save_refused"], {"rows": rows.parameter(refused)})
     unanswered = [_unanswered(item) for item in sent if item.reading is None]
-    db.execute(SQL["save_unanswered"], {"rows": rows.text(unanswered)})
+    db.execute(SQL["save_unanswered"], {"rows": rows.parameter(unanswered)})
     stored = {task.id: task for task in whole(db, [item.task_id for item in sent])}
-    if final := [_arrival(item, stored[item.task_id]) for item in sent if _is_final(item) and item.task_id in stored]:
+    known = stored.keys() - problems.keys()
+    if final := [_arrival(item, stored[item.task_id]) for item in sent if _is_final(item) and item.task_id in known]:
         record(db, final)
         stored = {task.id: task for task in whole(db, [item.task_id for item in sent])}
     return [problems.get(s.task_id) or stored.get(s.task_id) or NotFound(f"no task {s.task_id}") for s in sent]
@@ -85,7 +90,7 @@ def _accepted(item: Sent) -> list[object]:
         status,
         item.reading.progress,
         rows.micros(item.fetch_at),
-        item.note[:500],
+        rows.plain(item.note),
     ]
 
 
@@ -95,7 +100,7 @@ def _unanswered(item: Sent) -> list[object]:
         microseconds(item.sent_at),
         rows.micros(item.resend_at),
         item.release,
-        item.note[:500],
+        rows.plain(item.note),
         rows.micros(item.fetch_at),
     ]
 
@@ -122,9 +127,13 @@ def _make_way(db: sqlite3.Connection, item: Sent, problems: dict[str, Exception]
     mine = db.execute("SELECT provider FROM tasks WHERE id = ?", (item.task_id,)).fetchone()
     if mine is None:
         return
-    pair = rows.text([[mine[0], item.reading.provider_id]])
-    other = db.execute(SQL["overtaken"], {"pairs": pair}).fetchone()
+    names = {"provider": mine[0], "provider_id": item.reading.provider_id}
+    other = db.execute(SQL["overtaken"], names).fetchone()
     if other is None or other[0] == item.task_id:
+        return
+    if other[7] != Origin.CALLBACK and other[8] is None:
+        # It took the id from a callback's body only, and the provider's answer to our own request outranks that.
+        db.execute(SQL["give_id_back"], {"task": other[0]})
         return
     if other[7] != Origin.CALLBACK:
         problems[item.task_id] = LedgerRejected(
@@ -132,7 +141,7 @@ def _make_way(db: sqlite3.Connection, item: Sent, problems: dict[str, Exception]
         )
         return
     names = {"task": item.task_id, "unknown": other[0]}
-    for step in ("drop_attempts", "drop_deliveries", "drop_events", "events", "callbacks", "state", "delete"):
+    for step in ADOPTION:
         db.execute(SQL[f"adopt_{step}"], names)
 
 
@@ -164,5 +173,5 @@ def claim_fetches(
 def plan_fetches(db: sqlite3.Connection, plans: Sequence[Mapping[str, datetime | None]]) -> Sequence[None]:
     """Set when to ask next."""
     data = [[task_id, rows.micros(at)] for plan in plans for task_id, at in plan.items()]
-    db.execute(SQL["plan_fetches"], {"rows": rows.text(data)})
+    db.execute(SQL["plan_fetches"], {"rows": rows.parameter(data)})
     return [None] * len(plans)

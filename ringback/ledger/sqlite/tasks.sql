@@ -58,9 +58,18 @@ WHERE tasks.id = json_extract(value, '$[0]') AND tasks.sent_at = json_extract(va
 
 -- name: overtaken
 -- Tasks that a callback made known before the submission's answer was saved.
-SELECT id, provider, provider_id, state, settled_by, settled_event, settled_at, origin
-FROM tasks WHERE (provider, provider_id) IN
-    (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:pairs))
+SELECT id, provider, provider_id, state, settled_by, settled_event, settled_at, origin, accepted_at
+FROM tasks WHERE provider = :provider AND provider_id = :provider_id AND provider_id IS NOT NULL
+
+-- name: give_id_back
+UPDATE tasks SET provider_id = NULL WHERE id = :task
+
+-- name: adopt_count_copies
+-- Before a copy is dropped, its requests are counted on the event that stays.
+UPDATE events SET duplicates = events.duplicates + e.duplicates + (e.source = 'callback'),
+                  last_seen_at = max(events.last_seen_at, e.last_seen_at)
+FROM events e
+WHERE e.task_id = :unknown AND events.fact_key = :task || substr(e.fact_key, length(:unknown) + 1)
 
 -- name: adopt_drop_attempts
 DELETE FROM attempts WHERE delivery_seq IN (
@@ -80,27 +89,44 @@ DELETE FROM events
 WHERE task_id = :unknown AND EXISTS (
     SELECT 1 FROM events held WHERE held.fact_key = :task || substr(events.fact_key, length(:unknown) + 1))
 
+-- name: adopt_standings
+-- What is told of a task that has settled already: a step on the way is late, another final word contradicts.
+UPDATE events SET standing = CASE WHEN type = 'task.progressed' OR source = 'ringback' THEN 'late'
+                                  ELSE 'contradicted' END
+WHERE task_id = :unknown AND standing = 'accepted' AND fact_key IS NOT NULL AND EXISTS (
+    SELECT 1 FROM tasks t WHERE t.id = :task AND t.settled_at IS NOT NULL
+                            AND (t.settled_by <> 'ringback' OR type = 'task.progressed' OR source = 'ringback'))
+
 -- name: adopt_events
--- The rest moves over, keys included, and need not be held any longer.
+-- The rest moves over, keys included, and need not be held any longer. An event id that was seen under both tasks
+-- stays with the event that has it.
 UPDATE events SET task_id = :task, hold_until = NULL,
                   fact_key = :task || substr(fact_key, length(:unknown) + 1),
-                  event_key = CASE WHEN event_key LIKE 'e:task_%'
-                                   THEN replace(event_key, 'e:' || :unknown || ':', 'e:' || :task || ':')
-                                   ELSE event_key END
+                  event_key = CASE
+                      WHEN substr(event_key, 1, length(:unknown) + 3) <> 'e:' || :unknown || ':' THEN event_key
+                      WHEN EXISTS (SELECT 1 FROM events held WHERE held.event_key =
+                                   'e:' || :task || substr(events.event_key, length(:unknown) + 3)) THEN NULL
+                      ELSE 'e:' || :task || substr(event_key, length(:unknown) + 3) END
 WHERE task_id = :unknown
 
 -- name: adopt_callbacks
 UPDATE callbacks SET task_id = :task WHERE task_id = :unknown
 
 -- name: adopt_state
--- What the unknown task had become by its events, unless the submitted one has already settled.
-UPDATE tasks SET (state, settled_by, settled_event, settled_at, progress, charged_microdollars) =
-        (SELECT u.state, u.settled_by, u.settled_event, u.settled_at, coalesce(u.progress, tasks.progress),
-                coalesce(u.charged_microdollars, tasks.charged_microdollars) FROM tasks u WHERE u.id = :unknown),
-    callbacks = callbacks + (SELECT u.callbacks FROM tasks u WHERE u.id = :unknown),
-    kept = kept + (SELECT u.kept FROM tasks u WHERE u.id = :unknown),
-    resend_at = NULL
-WHERE id = :task AND (settled_at IS NULL OR settled_by = 'ringback')
+-- What the unknown task had become by its events, where that is a step forward. A guess of ours about the submitted
+-- one gives way to the provider's final word only.
+UPDATE tasks SET state = u.state, settled_by = u.settled_by, settled_event = u.settled_event,
+                 settled_at = u.settled_at, progress = coalesce(u.progress, tasks.progress),
+                 charged_microdollars = coalesce(u.charged_microdollars, tasks.charged_microdollars)
+FROM tasks u
+WHERE u.id = :unknown AND tasks.id = :task
+  AND (tasks.settled_at IS NULL OR (tasks.settled_by = 'ringback' AND u.settled_by <> 'ringback'))
+  AND (u.settled_at IS NOT NULL OR tasks.state = 'pending'
+       OR (tasks.state = 'submitted' AND u.state = 'processing'))
+
+-- name: adopt_counters
+UPDATE tasks SET callbacks = tasks.callbacks + u.callbacks, kept = tasks.kept + u.kept, resend_at = NULL
+FROM tasks u WHERE u.id = :unknown AND tasks.id = :task
 
 -- name: adopt_delete
 DELETE FROM tasks WHERE id = :unknown

@@ -29,6 +29,10 @@ BATCH_BOUND = 1_000
 CHECKPOINT_REQUESTS = 2_000  # so many writes, some 10 MiB of WAL, then it is copied into the database
 CHECKPOINT_IDLE_SECONDS = 1.0
 
+# What one record can do to a statement; any other error means that trying again later may well help.
+RECORDS_FAULT = frozenset(
+    {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_RANGE}
+)
 # The file or the disk is in trouble, not this record: everybody in the batch gets 503 and may try again.
 TROUBLE = frozenset(
     {
@@ -101,6 +105,8 @@ class Writer:
             raise LedgerUnavailable("too many requests wait for the ledger")
         future = asyncio.get_running_loop().create_future()
         self._waiting.append(_Request(operation, item, future))
+        if self._task.done():  # a loop that ends has cancelled it, and what closes last still has something to write
+            self._task = asyncio.create_task(self._run(), name="ringback-writer")
         self._wake.set()
         return await future
 
@@ -108,18 +114,23 @@ class Writer:
         """Write what waits, copy the WAL into the database, and close the connection inside the lock."""
         self._closing = True
         self._wake.set()
-        await self._task
+        await asyncio.wait([self._task])  # which a loop that ends may have cancelled
         with contextlib.suppress(RingbackError, sqlite3.Error):  # the next opener does it instead
             await in_thread(self._connection, self._checkpoint, "TRUNCATE")
         await close_locked(self._connection, self._lock)
 
     async def _run(self) -> None:
-        while not (self._closing and not self._waiting):
-            if not self._waiting:
-                await self._rest()
-                continue
-            batch, self._waiting = self._waiting[:BATCH_BOUND], self._waiting[BATCH_BOUND:]
-            await self._write(batch)
+        batch: list[_Request] = []
+        try:
+            while not (self._closing and not self._waiting):
+                if not self._waiting:
+                    await self._rest()
+                    continue
+                batch, self._waiting = self._waiting[:BATCH_BOUND], self._waiting[BATCH_BOUND:]
+                await self._write(batch)
+        finally:  # nobody may wait for a writer that is gone: a loop that ends cancels it before it closes the ledger
+            _fail([*batch, *self._waiting], LedgerUnavailable("the ledger's writer was stopped"))
+            self._waiting = []
 
     async def _rest(self) -> None:
         self._wake.clear()
@@ -153,10 +164,7 @@ class Writer:
             for request in batch:
                 await self._write([request])
             return
-        if not isinstance(error, RingbackError):
-            log.warning("ledger.rejected", error=type(error).__name__)
-            error = LedgerRejected(f"this record cannot be stored ({type(error).__name__})")
-        _fail(batch, error)
+        _fail(batch, _verdict(error))
 
     def _transaction(
         self, connection: sqlite3.Connection, operations: dict[Operation, list[_Request]]
@@ -170,7 +178,8 @@ class Writer:
                 connection.execute("COMMIT")
             except BaseException as error:
                 if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                    with contextlib.suppress(sqlite3.Error):  # the first error is the one to tell
+                        connection.execute("ROLLBACK")
                 if isinstance(error, sqlite3.Error) and (known := trouble(error)) is not None:
                     raise known from error
                 raise
@@ -180,12 +189,24 @@ class Writer:
         self._dirty = 0
         try:
             await in_thread(self._connection, self._checkpoint, "PASSIVE")
-        except (LedgerUnavailable, sqlite3.Error) as error:
+        except Exception as error:  # the writer must outlive whatever is wrong with the disk
             log.warning("ledger.checkpoint_failed", error=str(error))
 
     def _checkpoint(self, connection: sqlite3.Connection, mode: str) -> None:
         with self._lock.held():
             connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+
+
+def _verdict(error: Exception) -> RingbackError:
+    """Say whether a record that failed alone can ever be stored: only if it is the record that is at fault."""
+    if isinstance(error, RingbackError):
+        return error
+    code = getattr(error, "sqlite_errorcode", None)
+    if isinstance(error, (OSError, MemoryError)) or (code is not None and code & 0xFF not in RECORDS_FAULT):
+        log.warning("ledger.failed", error=f"{type(error).__name__}: {error}")
+        return LedgerUnavailable(f"the database cannot be used right now ({error})")
+    log.warning("ledger.rejected", error=type(error).__name__)
+    return LedgerRejected(f"this record cannot be stored ({type(error).__name__})")
 
 
 def _fail(batch: list[_Request], error: Exception) -> None:

@@ -1,0 +1,1 @@
+"""Speed, measured as ratios within one run. Never part of the tests."""

@@ -1,0 +1,103 @@
+"""Logging set up once per process: one event a line, readable on a terminal, JSON elsewhere, no secret in any of it.
+
+Lines go to standard error; standard output is for data. What uvicorn and other libraries log goes the same way.
+"""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterable, MutableMapping
+from typing import Any, TextIO
+
+import msgspec
+import structlog
+
+MAC = re.compile(r"(/callbacks/[a-z0-9]+/task_[0-9A-Za-z_]{1,64})\.[A-Za-z0-9_\-]{32}(?![A-Za-z0-9_\-])")
+HIDDEN = "<secret>"
+QUIET = {
+    "httpx": logging.WARNING,
+    "httpcore": logging.WARNING,
+    "aiosqlite": logging.WARNING,
+    "asyncio": logging.WARNING,
+}
+
+
+def mask(text: str) -> str:
+    """Hide the token of every callback URL in a text: `…/callbacks/qingbo/task_….<mac>`."""
+    return MAC.sub(r"\1.<mac>", text) if "/callbacks/" in text else text
+
+
+def _guises(secret: str) -> set[str]:
+    """Give a secret as it may stand in a line: as it is, as Python shows it, and either inside of JSON."""
+    shown = {secret, repr(secret)[1:-1], repr(secret.encode(errors="replace"))[2:-1]}
+    return shown | {json.dumps(text, ensure_ascii=narrow)[1:-1] for text in shown for narrow in (True, False)}
+
+
+class Redactor:
+    """Hides known secrets and the tokens of callback URLs in a finished line, tracebacks included."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        # The longest first, so that a secret that contains another one leaves nothing behind.
+        guises = {guise for secret in secrets if len(secret) >= 4 for guise in _guises(secret)}
+        self._secrets = sorted(guises, key=len, reverse=True)
+
+    def __call__(self, line: str) -> str:
+        """Give the line without secrets."""
+        for secret in self._secrets:
+            if secret in line:
+                line = line.replace(secret, HIDDEN)
+        return mask(line)
+
+
+class _Renderer:
+    """The last processor: fields to one redacted line."""
+
+    def __init__(self, as_json: bool, colour: bool, redact: Redactor) -> None:
+        self._as_json = as_json
+        self._redact = redact
+        self._console = structlog.dev.ConsoleRenderer(
+            colors=colour, exception_formatter=structlog.dev.plain_traceback, pad_event_to=24
+        )
+        self._encoder = msgspec.json.Encoder(enc_hook=str)
+
+    def __call__(self, logger: Any, method: str, fields: MutableMapping[str, Any]) -> str:
+        fields.pop("_record", None)
+        fields.pop("_from_structlog", None)
+        if not self._as_json:
+            return self._redact(str(self._console(logger, method, fields)))
+        return self._redact(self._json(structlog.processors.format_exc_info(logger, method, fields)))
+
+    def _json(self, fields: MutableMapping[str, Any]) -> str:
+        try:
+            return self._encoder.encode(fields).decode()
+        except Exception:  # a lone surrogate, a huge number: a log line must not break what it tells of
+            return self._encoder.encode({str(key): ascii(value) for key, value in fields.items()}).decode()
+
+
+def configure(
+    *, level: str = "info", style: str | None = None, secrets: Iterable[str] = (), stream: TextIO | None = None
+) -> None:
+    """Set up logging for this process. `style` is "console" or "json"; None takes console on a terminal."""
+    stream = stream or sys.stderr
+    terminal = stream.isatty()
+    renderer = _Renderer(
+        as_json=style == "json" or (style is None and not terminal), colour=terminal, redact=Redactor(secrets)
+    )
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[renderer]))
+    logging.basicConfig(handlers=[handler], level=number, force=True)
+    for name, quiet in QUIET.items():
+        logging.getLogger(name).setLevel(max(number, quiet))
