@@ -9,7 +9,7 @@ from datetime import datetime
 
 import structlog
 
-from ringback.errors import LedgerUnavailable, Unreadable
+from ringback.errors import LedgerUnavailable, Unreadable, Unsupported
 from ringback.ledger import IntakeLedger
 from ringback.model import Arrival, Callback, Kind, Reading, Receipt, Source, Task, TaskState, Trust
 from ringback.providers import Provider
@@ -108,7 +108,7 @@ class Intake:
 def _read(provider: Provider, callback: Callback) -> tuple[Reading | None, str | None]:
     try:
         return provider.read_callback(callback), None
-    except Unreadable as error:
+    except (Unreadable, Unsupported) as error:
         return None, str(error)
 
 

@@ -21,6 +21,7 @@ from ringback.settings import Settings, variable_name
 
 MAX_ANSWER_BYTES = 4 << 20
 CONNECT_SECONDS = 10.0
+MAX_PORT = 65535
 
 # What ended before anything was written to the provider, and what we say of it.
 NOT_SENT: dict[type[Exception], str] = {
@@ -116,11 +117,7 @@ class Outbound:
             **request.headers,
             "Authorization": f"Bearer {require_key(self._settings, provider)}",
         }
-        try:
-            url = httpx.URL(request_url(self._settings, provider, request))
-        except httpx.InvalidURL as error:
-            name = variable_name((provider.name, "base_url"))
-            raise SettingsError(f"{name}: expected an http(s) URL ({error})") from None
+        url = _parse(request_url(self._settings, provider, request), variable_name((provider.name, "base_url")))
         return self._open().build_request(request.method, url, content=request.body, headers=headers)
 
     def _open(self) -> httpx.AsyncClient:
@@ -145,6 +142,16 @@ class Outbound:
             return Response(status=answer.status_code, body=bytes(body), headers=dict(answer.headers))
         finally:
             await answer.aclose()
+
+
+def _parse(url: str, setting: str) -> httpx.URL:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise SettingsError(f"{setting}: expected an http(s) URL ({error})") from None
+    if parsed.port is not None and parsed.port > MAX_PORT:  # httpx would find out only when it connects
+        raise SettingsError(f"{setting}: expected a port up to {MAX_PORT}")
+    return parsed
 
 
 def _unreachable(provider: Provider, request: httpx.Request, what: str, *, sent: bool) -> Unreachable:

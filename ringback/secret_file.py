@@ -40,7 +40,7 @@ def ensure_secret(database: Path) -> str:
     if known := read_secret(database):
         return known
     path = secret_path(database)
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")  # a process id comes again: in a container, soon
     try:
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w", encoding="ascii") as file:
@@ -49,7 +49,10 @@ def ensure_secret(database: Path) -> str:
             os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):  # another process was faster: then theirs is the one
             os.link(draft, path)
-        draft.unlink()
     except OSError as error:
         raise SettingsError(f"{path}: cannot be made ({error}); set RINGBACK_SECRET yourself") from error
-    return read_secret(database) or ""
+    finally:
+        draft.unlink(missing_ok=True)
+    if known := read_secret(database):
+        return known
+    raise SettingsError(f"{path}: it is empty; remove it, or set RINGBACK_SECRET yourself")

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from ringback.errors import SettingsError
 from ringback.providers import CATALOGUE
-from ringback.secret_file import read_secret
+from ringback.secret_file import read_secret, secret_path
 
 PREFIX = "RINGBACK_"
 SECRET_BYTES = 32
@@ -76,7 +76,7 @@ def _handlers(value: str) -> str:
 def _integer(least: int, most: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
         text = value.strip()
-        if not (text.isascii() and text.isdigit()) or not least <= int(text[:20]) <= most:
+        if not (text.isascii() and text.isdigit() and len(text) <= 20) or not least <= int(text) <= most:
             raise ValueError(f"expected a whole number from {least} to {most}")
         return int(text)
 
@@ -206,8 +206,9 @@ class Settings:
         for name, value in _our_variables(environ):
             knob = _knob_of_variable(name)
             values[knob] = _parse(name, knob, value)
-        if (None, "port") not in values and (port := environ.get("PORT", "").strip()):
-            values[None, "port"] = _parse("PORT", (None, "port"), port)
+        if port := environ.get("PORT", "").strip():
+            if (None, "port") not in values:
+                values[None, "port"] = _parse("PORT", (None, "port"), port)
             values.setdefault((None, "host"), "0.0.0.0")  # noqa: S104 -- PORT means: a platform routes to us
         settings = cls(**{name: value for (provider, name), value in values.items() if provider is None})
         return replace(settings, providers=_provider_settings(values)).with_secret_file()
@@ -221,7 +222,10 @@ class Settings:
         """Take the generated secret beside the database where none is set."""
         if self.secret or (text := read_secret(self.database_path)) is None:
             return self
-        return replace(self, secret=_secrets(text))
+        try:
+            return replace(self, secret=_secrets(text))
+        except ValueError as error:
+            raise SettingsError(f"{secret_path(self.database_path)}: {error}") from None
 
     def provider(self, name: str) -> ProviderSettings:
         """Give what is configured for a provider; the defaults where nothing is."""
@@ -229,11 +233,11 @@ class Settings:
 
     def secret_values(self) -> Iterator[str]:
         """Give every secret text, for redaction."""
-        yield from (item.decode() for item in self.secret)
+        yield from (item.decode(errors="replace") for item in self.secret)
         if self.admin_token:
             yield self.admin_token
         for provider in self.providers.values():
-            yield from (item.decode() for item in provider.secret)
+            yield from (item.decode(errors="replace") for item in provider.secret)
             if provider.api_key:
                 yield provider.api_key
 
@@ -321,6 +325,8 @@ def _collect(path: Path, where: str, provider: str | None, entries: dict[str, An
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
             raise SettingsError(f"{path}: {where}{name} is not a setting: {hint}")
+        if isinstance(value, dict):
+            raise SettingsError(f"{path}: {where}{name}: expected a value, got a table")
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         into[provider, name] = _parse(f"{path}: {where}{name}", (provider, name), text)
 

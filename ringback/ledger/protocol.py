@@ -125,7 +125,10 @@ class Story:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Which records to list, newest first. None means any. `text` is a part of a delivery's reason."""
+    """Which records to list, newest first. None means any; `ids` are those of what is listed.
+
+    `text` is a part of a delivery's reason.
+    """
 
     provider: str | None = None
     state: str | None = None  # a task's or a delivery's

@@ -135,6 +135,8 @@ class SqliteLedger:
 
     async def claim_fetches(self, provider: str, now: datetime, lease_until: datetime, limit: int) -> Sequence[Task]:
         """Take due tasks to ask about."""
+        if not await self._read(tasks.has_due_fetches, provider, now):
+            return []  # the usual case, without the write lock
         taken: Sequence[Task] = await self._writer.submit(tasks.claim_fetches, (provider, now, lease_until, limit))
         return taken
 

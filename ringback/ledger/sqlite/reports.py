@@ -24,25 +24,27 @@ def _rows(db: sqlite3.Connection, query: str, **parameters: Any) -> list[sqlite3
 
 def tasks(db: sqlite3.Connection, query: Query) -> list[Task]:
     """List tasks, newest first."""
-    filters = {"provider": query.provider, "state": query.state, "task_id": query.task_id, "limit": query.limit}
-    ids = query.ids if query.ids is not None or query.task_id is None else (query.task_id,)
-    found = _rows(db, "tasks", **filters) if ids is None else _rows(db, "tasks_named", ids=rows.text(ids), **filters)
+    wanted = {"provider": query.provider, "state": query.state, "limit": query.limit}
+    ids = _ids(query.ids, query.task_id)
+    found = _rows(db, "tasks", **wanted) if ids is None else _rows(db, "tasks_by_id", ids=ids, **wanted)
     return [rows.task(row) for row in found]
 
 
 def events(db: sqlite3.Connection, query: Query) -> list[Event]:
     """List events, newest first."""
-    found = _rows(
-        db,
-        "events",
-        provider=query.provider,
-        type=query.type,
-        task_id=query.task_id,
-        event_id=query.event_id,
-        ids=rows.text(query.ids) if query.ids is not None else None,
-        limit=query.limit,
-    )
+    wanted = {"provider": query.provider, "type": query.type, "task_id": query.task_id, "limit": query.limit}
+    ids = _ids(query.ids, query.event_id)
+    found = _rows(db, "events", **wanted) if ids is None else _rows(db, "events_by_id", ids=ids, **wanted)
     return [rows.event(row) for row in found]
+
+
+def _ids(several: Sequence[str] | None, one: str | None) -> str | None:
+    """Give the ids that were asked for, as the JSON that the statements take; None when any will do."""
+    if several is None and one is None:
+        return None
+    if several is None:
+        return rows.text([one])
+    return rows.text([name for name in several if one is None or name == one])
 
 
 def deliveries(db: sqlite3.Connection, query: Query) -> list[Owed]:

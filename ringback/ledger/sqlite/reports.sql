@@ -3,15 +3,12 @@
 -- name: tasks
 SELECT * FROM tasks
 WHERE (:provider IS NULL OR provider = :provider) AND (:state IS NULL OR state = :state)
-  AND (:task_id IS NULL OR id = :task_id)
 ORDER BY seq DESC LIMIT :limit
 
--- name: tasks_named
--- The same, of some ids: found by them, not by reading the table.
+-- name: tasks_by_id
 SELECT * FROM tasks
 WHERE id IN (SELECT value FROM json_each(:ids))
   AND (:provider IS NULL OR provider = :provider) AND (:state IS NULL OR state = :state)
-  AND (:task_id IS NULL OR id = :task_id)
 ORDER BY seq DESC LIMIT :limit
 
 -- name: task_by_reference
@@ -26,8 +23,13 @@ ORDER BY preference LIMIT 1
 -- name: events
 SELECT * FROM events
 WHERE (:provider IS NULL OR provider = :provider) AND (:type IS NULL OR type = :type)
-  AND (:task_id IS NULL OR task_id = :task_id) AND (:event_id IS NULL OR id = :event_id)
-  AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
+  AND (:task_id IS NULL OR task_id = :task_id)
+ORDER BY seq DESC LIMIT :limit
+
+-- name: events_by_id
+SELECT * FROM events
+WHERE id IN (SELECT value FROM json_each(:ids)) AND (:provider IS NULL OR provider = :provider)
+  AND (:type IS NULL OR type = :type) AND (:task_id IS NULL OR task_id = :task_id)
 ORDER BY seq DESC LIMIT :limit
 
 -- name: events_of_task

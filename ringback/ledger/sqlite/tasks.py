@@ -152,6 +152,11 @@ def due_sends(db: sqlite3.Connection, now: datetime, limit: int) -> list[Task]:
     return [rows.task(row) for row in found]
 
 
+def has_due_fetches(db: sqlite3.Connection, provider: str, now: datetime) -> bool:
+    """Tell whether there is anything to claim."""
+    return bool(db.execute(SQL["has_due_fetches"], {"provider": provider, "now": microseconds(now)}).fetchone()[0])
+
+
 def claim_fetches(
     db: sqlite3.Connection, claims: Sequence[tuple[str, datetime, datetime, int]]
 ) -> Sequence[Sequence[Task]]:

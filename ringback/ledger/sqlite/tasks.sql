@@ -134,6 +134,9 @@ DELETE FROM tasks WHERE id = :unknown
 -- name: due_sends
 SELECT * FROM tasks WHERE resend_at <= :now AND state = 'pending' ORDER BY resend_at LIMIT :limit
 
+-- name: has_due_fetches
+SELECT EXISTS (SELECT 1 FROM tasks WHERE provider = :provider AND fetch_at <= :now)
+
 -- name: claim_fetches
 -- Asking is claimed by moving the due time past the lease, so that two pollers never ask twice.
 UPDATE tasks SET fetch_at = :lease_until, fetch_lease = :lease_until, fetched_at = :now, fetches = fetches + 1

@@ -1,0 +1,132 @@
+"""The hot path: takes one callback from a provider, and answers 200 once it is stored.
+
+A raw ASGI endpoint: no Request object, headers as bytes, so that the commit is the only thing that costs. All that can
+be known without the body is checked before the body is read; no handler's code is imported here.
+"""
+
+import time
+from datetime import UTC, datetime
+
+from starlette.types import Receive, Scope, Send
+
+from receiver.web import answers
+from receiver.web.answers import Reason, Refused
+from receiver.web.body import Room, declared_length, read_body
+from receiver.web.headers import kept_headers
+from receiver.web.state import State
+from ringback.errors import LedgerError, LedgerRejected, Unauthentic
+from ringback.model import Callback, Receipt, Trust
+from ringback.providers import CATALOGUE, Provider
+from ringback.providers.signatures import TASK_ID, token_is_valid
+
+UNKNOWN = "unknown"
+
+
+class _Visit:
+    """One request, and what is known about it so far: a refusal tells how far it came."""
+
+    __slots__ = ("headers", "name", "receive", "task_id")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self.receive = receive
+        self.name = UNKNOWN
+        self.task_id: str | None = None
+
+
+class Callbacks:
+    """The endpoint of `POST /callbacks/{provider}/{task_id}.{mac}` and `POST /callbacks/{provider}`."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._providers = {name: provider for name, provider in CATALOGUE.items() if provider.pushes}
+        self._secrets = {name: state.settings.provider(name).secret for name in self._providers}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        began = time.perf_counter()
+        visit = _Visit(scope, receive)
+        try:
+            provider = self._route(visit, scope["method"], scope["path_params"]["address"])
+            receipt = await self._take(visit, provider)
+        except Refused as refused:
+            self._state.rejections.add(visit.name, refused.reason.value, visit.task_id, refused.detail)
+            if refused.reason is not Reason.DISCONNECTED:
+                await answers.refuse(receive, send, refused)
+            return
+        self._state.tally.accept(visit.name, receipt.verdict.value, time.perf_counter() - began)
+        await answers.accept(send, receipt)
+
+    def _route(self, visit: _Visit, method: str, address: str) -> Provider:
+        """Find the provider, and check the token of a per-task URL."""
+        if method != "POST":
+            raise Refused(Reason.METHOD)
+        name, slash, tail = address.removesuffix("/").partition("/")
+        provider = self._providers.get(name)
+        if provider is None:
+            raise Refused(Reason.UNKNOWN_PROVIDER)
+        visit.name = name
+        if slash:
+            self._check_token(visit, tail)
+        elif not provider.account_endpoint:
+            raise Refused(Reason.PATH)
+        return provider
+
+    def _check_token(self, visit: _Visit, tail: str) -> None:
+        task_id, _, mac = tail.rpartition(".")
+        if not TASK_ID.fullmatch(task_id):
+            raise Refused(Reason.PATH)
+        visit.task_id = task_id
+        if not self._state.settings.secret:
+            raise Refused(Reason.NO_SECRET)
+        # Servers differ in how they decode a path: whatever it became, it is compared as bytes.
+        given = mac.encode("utf-8", "surrogatepass")
+        if not token_is_valid(given, visit.name, task_id, self._state.settings.secret):
+            raise Refused(Reason.TOKEN)
+
+    async def _take(self, visit: _Visit, provider: Provider) -> Receipt:
+        """Read the body, verify and store it. The room for the body is held until it is stored."""
+        settings, headers = self._state.settings, dict(visit.headers)
+        with Room(self._state) as room:
+            try:
+                room.need(declared_length(headers, settings.max_body_bytes))
+                body = await read_body(visit.receive, room, settings.max_body_bytes, settings.body_timeout_seconds)
+            except Refused as refused:
+                if refused.reason is Reason.TOO_LARGE:
+                    await self._hint(visit, provider)
+                raise
+            now = datetime.now(UTC)
+            try:
+                trust = provider.verify(headers, body, self._secrets[visit.name], now)
+            except Unauthentic as error:
+                raise Refused(Reason.UNAUTHENTIC, str(error)) from None
+            return await self._store(visit, provider, trust, body, now)
+
+    async def _store(self, visit: _Visit, provider: Provider, trust: Trust, body: bytes, now: datetime) -> Receipt:
+        callback = Callback(body=body, headers=kept_headers(visit.headers), received_at=now)
+        try:
+            _, intake = await self._state.open()
+            receipt = await intake.pushed(provider, visit.task_id, trust, callback, now)
+        except LedgerError as error:
+            raise self._refused_by_ledger(error) from None
+        self._state.note_write(None)
+        return receipt
+
+    async def _hint(self, visit: _Visit, provider: Provider) -> None:
+        """Make the task of a valid URL due: what was too large to take may be its success, and can still be fetched."""
+        if visit.task_id is None:
+            return
+        now = datetime.now(UTC)
+        callback = Callback(body=b"", headers=kept_headers(visit.headers), received_at=now)
+        try:
+            _, intake = await self._state.open()
+            await intake.hinted(provider, visit.task_id, Trust.TOKEN, callback, "too_large", now)
+        except LedgerError as error:
+            raise self._refused_by_ledger(error) from None
+
+    def _refused_by_ledger(self, error: LedgerError) -> Refused:
+        """Say whether trying again can help: only the ledger's word about this very record is final."""
+        if isinstance(error, LedgerRejected):
+            return Refused(Reason.REJECTED, str(error))
+        self._state.note_write(str(error))
+        return Refused(Reason.UNAVAILABLE, str(error))

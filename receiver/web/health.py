@@ -1,0 +1,65 @@
+"""Tells supervisors how it goes: `/healthz` (the process lives) and `/readyz` (callbacks can be stored right now)."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.web.answers import json_response
+from receiver.web.fresh import Fresh
+from receiver.web.state import State
+from ringback.errors import LedgerError
+
+PROBE_SECONDS = 1.0  # the ledger is tried no more often
+PROBE_TIMEOUT_SECONDS = 2.5
+
+
+class Health:
+    """The two endpoints."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._probe = Fresh(PROBE_SECONDS, self._try_ledger)
+
+    async def live(self, _: Request) -> Response:
+        """Answer as long as the process lives; never touches the ledger."""
+        return json_response({"status": "ok"})
+
+    async def ready(self, _: Request) -> Response:
+        """Answer 200 where a callback that came now would be stored, else 503 with what is wrong."""
+        settings = self._state.settings
+        error = await self._ledger_error()
+        ready = error is None and bool(settings.secret)
+        detail = {
+            "ready": ready,
+            "ledger": "ok" if error is None else error,
+            "secret": "configured" if settings.secret else "missing: callbacks get 503 until RINGBACK_SECRET is set",
+            "public_url": "configured"
+            if settings.public_url
+            else "missing: no callback_url is sent, the poller fetches",
+        }
+        return json_response(detail, 200 if ready else 503)
+
+    async def _ledger_error(self) -> str | None:
+        """Give the writer's last result; where that is old, try."""
+        if time.monotonic() - self._state.written_at < PROBE_SECONDS:
+            error = self._state.write_error
+        else:
+            error = await self._probe.get()
+        # Strangers may ask too: they need not know where on the disk it lies.
+        return error and error.replace(f"{self._state.settings.database_path.parent}/", "")
+
+    async def _try_ledger(self) -> str | None:
+        error = None
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
+                ledger, _ = await self._state.open()
+                await ledger.probe(datetime.now(UTC))
+        except LedgerError as problem:
+            error = str(problem)
+        except TimeoutError:
+            error = f"the ledger did not answer within {PROBE_TIMEOUT_SECONDS:g} s"
+        self._state.note_write(error)
+        return error

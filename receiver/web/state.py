@@ -1,0 +1,101 @@
+"""What all routes of one application share: settings, the ledger and its intake, counts, and bytes in flight.
+
+It opens the ledger once, whoever comes first, and closes only what it opened. Made by `create_app`.
+"""
+
+import time
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+
+import structlog
+
+from receiver.web.fresh import Fresh
+from receiver.web.rejections import Rejections
+from receiver.web.tally import Tally
+from ringback.errors import LedgerError, LedgerUnavailable
+from ringback.intake import Intake
+from ringback.ledger import Ledger, open_ledger
+from ringback.providers.signatures import fingerprint
+from ringback.settings import Settings
+
+log = structlog.get_logger("ringback.receiver")
+
+OPEN_RETRY_SECONDS = 1.0  # requests that come sooner after a failed opening share its error
+
+
+class State:
+    """The shared state of one receiver application, within one event loop."""
+
+    def __init__(self, settings: Settings, ledger: Ledger | None = None) -> None:
+        self.settings = settings
+        self.ledger: Ledger | None = None  # None until it is open
+        self.intake: Intake | None = None
+        self.inflight_bytes = 0
+        self.tally = Tally()
+        self.rejections = Rejections(lambda: self.ledger)
+        self.write_error: str | None = None  # the writer's last result …
+        self.written_at = float("-inf")  # … and when, on the monotonic clock
+        self._given = ledger
+        self._opening = Fresh(OPEN_RETRY_SECONDS, self._try_open)
+        self._watch: AsyncGenerator[None, None] | None = None
+
+    async def open(self) -> tuple[Ledger, Intake]:
+        """Give the ledger and its intake, opening them where nobody has yet.
+
+        Raises:
+            LedgerError: they cannot be opened; another try is made after a second.
+        """
+        if self.ledger is None or self.intake is None:
+            if error := await self._opening.get():
+                raise type(error)(str(error))
+            if self.ledger is None or self.intake is None:  # closed meanwhile: the process is stopping
+                raise LedgerUnavailable("the receiver is stopping")
+        return self.ledger, self.intake
+
+    def note_write(self, error: str | None) -> None:
+        """Remember how the last writing ended, for readiness."""
+        self.write_error = error
+        self.written_at = time.monotonic()
+
+    async def close(self) -> None:
+        """Save the counts and close the ledger, if it was opened here."""
+        await self.rejections.close()
+        ledger, self.ledger, self.intake = self.ledger, None, None
+        self._opening = Fresh(OPEN_RETRY_SECONDS, self._try_open)
+        if ledger is not None and ledger is not self._given:
+            await ledger.close()
+
+    async def _try_open(self) -> LedgerError | None:
+        try:
+            await self._open()
+        except LedgerError as error:
+            log.error("receiver.ledger_unavailable", error=str(error))  # noqa: TRY400 -- it is no bug
+            return error
+        return None
+
+    async def _open(self) -> None:
+        ledger = self._given or await open_ledger(self.settings, create=True)
+        try:
+            await ledger.enlist_keys([fingerprint(secret) for secret in self.settings.secret], datetime.now(UTC))
+        except BaseException:
+            if ledger is not self._given:
+                await ledger.close()
+            raise
+        self.ledger, self.intake = ledger, Intake(ledger, self.settings)
+        self._watch = self._close_with_loop(ledger)
+        await anext(self._watch)
+        self._warn_about_settings()
+
+    async def _close_with_loop(self, ledger: Ledger) -> AsyncGenerator[None, None]:
+        """Close the ledger where no lifespan does: a loop that ends in order closes its generators (this one) last."""
+        try:
+            yield
+        finally:
+            if self.ledger is ledger:
+                await self.close()
+
+    def _warn_about_settings(self) -> None:
+        if not self.settings.secret:
+            log.warning("receiver.no_secret", consequence="callbacks get 503", fix="set RINGBACK_SECRET")
+        if self.settings.public_url is None:
+            log.warning("receiver.no_public_url", consequence="no callback_url is sent", fix="set RINGBACK_PUBLIC_URL")

@@ -1,0 +1,272 @@
+"""The process that runs due deliveries: fan out, claim, run, settle; and drain when told to stop.
+
+Never runs a handler itself (`attempt`) and never decides what its end means (`settler`, by `lifecycle`). Called by the
+command for `up`, `work` and `tick`. Everything is bounded: attempts at once by RINGBACK_CONCURRENCY, what one turn
+fans out or stores by BATCH, and ended attempts that wait for the database by both.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from receiver import attempt
+from receiver.attempt import Ended
+from receiver.handlers import Event, Handler, Handlers
+from receiver.presence import Presence
+from receiver.settler import BATCH, Settler
+from receiver.threads import DaemonPool
+from ringback.errors import LedgerUnavailable
+from ringback.ledger import Ledger, Process, Work
+from ringback.model import Outcome
+from ringback.retry import Policy
+from ringback.settings import Settings
+
+IDLE_SECONDS = 30.0  # the slow poll behind every wake-up
+OVERDUE_SECONDS = 1.0  # the poll while something is due that this process has no code for
+BACKOFF = Policy(base_seconds=0.1, factor=2.0, cap_seconds=3.0, jitter=0.5)
+
+log = structlog.get_logger()
+
+
+class Worker:
+    """Runs the deliveries of these handlers. One instance serves one call of `run` or `run_once` at a time.
+
+    Args:
+        settings: for concurrency, timeouts, heartbeat and grace time.
+        ledger: where the deliveries are.
+        handlers: whose deliveries to run.
+        clock: gives the time, aware and in UTC.
+        name: how the worker's id begins; by default host and process id.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        handlers: Handlers,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        name: str | None = None,
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._handlers = handlers
+        self._clock = clock
+        self._presence = Presence(ledger, handlers, clock, settings.heartbeat_seconds, name)
+        self._settler = Settler(ledger, clock)
+        self._pool = DaemonPool(settings.concurrency)
+        self._running: set[asyncio.Task[None]] = set()
+        self._stragglers: set[asyncio.Future[Any]] = set()
+        self._wake = asyncio.Event()
+        self._state: Any = None
+        self._failures = 0  # of the ledger, in a row
+
+    @property
+    def process(self) -> Process:
+        """This worker, as the ledger knows it."""
+        return self._presence.process
+
+    @property
+    def stragglers(self) -> int:
+        """How many handlers go on after they were given up; a process with some must not wait for them at its exit."""
+        return len(self._stragglers)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until told to stop; then wait for running handlers for RINGBACK_GRACE_SECONDS and release the rest."""
+        stopping = self._background(stop.wait())
+        try:
+            async with self._session() as chores:
+                while not any(task.done() for task in (stopping, *chores)):
+                    if not await self._turn():
+                        await self._idle()
+        finally:
+            stopping.cancel()
+
+    async def run_once(self, time_limit_seconds: float) -> int:
+        """Run all that is due, start nothing after the limit, then stop as `run` does; gives how many attempts ended.
+
+        Retries that are due later are left for the next time.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + time_limit_seconds
+        before = self._settler.stored
+        async with self._session() as chores:
+            while loop.time() < deadline and not any(task.done() for task in chores):
+                if await self._turn():
+                    continue
+                if not (self._running or self._settler or self._failures):
+                    break
+                await self._woken(min(deadline - loop.time(), self._pause_seconds()))
+        return self._settler.stored - before
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator["tuple[asyncio.Task[Any], ...]"]:
+        """Hold what a working worker holds: the user's lifespan and two chores. At the end drain and leave."""
+        async with self._lifespan() as self._state:
+            log.info("worker.started", worker=self.process.id, handlers=len(self._handlers))
+            chores = (self._background(self._beat()), self._background(self._watch()))
+            try:
+                yield chores
+            finally:
+                log.info("worker.stopping", worker=self.process.id, running=len(self._running))
+                await self._drain()
+                broken = [task for task in chores if task.done()]
+                for task in chores:
+                    task.cancel()
+                if not self._settler:  # else the ledger is out of reach: the others will find us silent
+                    await self._try(self._presence.leave)
+                self._pool.close()
+                log.info("worker.stopped", worker=self.process.id, unsettled=len(self._settler))
+            for task in broken:
+                task.result()  # a worker that cannot say that it lives must not go on: raises why
+
+    def _lifespan(self) -> AbstractAsyncContextManager[Any]:
+        return self._handlers.lifespan(self._handlers) if self._handlers.lifespan else nullcontext()
+
+    def _background(self, chore: Any) -> "asyncio.Task[Any]":
+        task = asyncio.create_task(chore)
+        task.add_done_callback(lambda _: self._wake.set())
+        return task
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.heartbeat_seconds)
+            await self._try(self._presence.announce)
+
+    async def _watch(self) -> None:
+        """Wake up when anybody has written."""
+        seen = 0
+        while True:
+            try:
+                count = await self._ledger.changed(seen, IDLE_SECONDS)
+            except LedgerUnavailable as error:
+                self._note_failure(error)
+                await asyncio.sleep(self._pause_seconds())
+                continue
+            if count != seen:
+                seen = count
+                self._wake.set()
+
+    async def _turn(self) -> bool:
+        """Settle, fan out, claim and start, once; tells whether another turn may find more right away."""
+        try:
+            if not self._presence.announced:
+                await self._presence.announce()
+            await self._settler.flush()
+            more = self._free_slots() > 0 and await self._take() and self._free_slots() > 0
+        except LedgerUnavailable as error:
+            self._note_failure(error)
+            return False
+        self._note_success()
+        return more
+
+    async def _take(self) -> bool:
+        """Fan out, claim what can start now, and start it."""
+        fanned_out = await self._ledger.fan_out(self._clock(), BATCH)
+        free = self._free_slots()
+        names = {handler.name: free for handler in self._handlers}
+        claimed = await self._ledger.claim_deliveries(self.process, names, self._clock(), free)
+        for work in claimed:
+            task = asyncio.create_task(self._attempt(work), name=work.attempt.id)
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        return bool(fanned_out or claimed)
+
+    def _free_slots(self) -> int:
+        # A straggler keeps its slot until it ends at last, or a hanging handler would take more and more of them.
+        taken = len(self._running) + len(self._stragglers)
+        return max(0, min(self._settings.concurrency - taken, BATCH - len(self._settler)))
+
+    async def _attempt(self, work: Work) -> None:
+        handler = self._handlers[work.delivery.handler]
+        event = Event.of(work, self._state)
+        fields = attempt.log_fields(event, handler.name)
+        ended = _worn_out(work, handler)
+        if ended is None:
+            log.debug("delivery.started", **fields)
+            timeout_seconds = handler.timeout_seconds or self._settings.handler_timeout_seconds
+            ended = await attempt.run(handler, event, timeout_seconds, self._pool)
+        self._settler.add(work, handler.policy, ended, fields)
+        if ended.straggler is not None:
+            log.warning("handler.unresponsive", **fields)
+            self._stragglers.add(ended.straggler)
+            ended.straggler.add_done_callback(self._free_straggler)
+        self._wake.set()
+
+    def _free_straggler(self, straggler: "asyncio.Future[Any]") -> None:
+        self._stragglers.discard(straggler)
+        self._wake.set()
+
+    async def _idle(self) -> None:
+        """Wait until there may be something to do: a write, an attempt's end, the next due time, or the stop."""
+        seconds = self._pause_seconds()
+        if not self._failures and self._free_slots():
+            try:
+                seconds = self._until(await self._ledger.next_due())
+            except LedgerUnavailable as error:
+                self._note_failure(error)
+                seconds = self._pause_seconds()
+        await self._woken(seconds)
+
+    def _until(self, due: datetime | None) -> float:
+        if due is None:
+            return IDLE_SECONDS
+        seconds = (due - self._clock()).total_seconds()
+        return min(seconds, IDLE_SECONDS) if seconds > 0 else OVERDUE_SECONDS
+
+    async def _woken(self, timeout_seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def _drain(self) -> None:
+        """Wait for what is running, release what outlasts the grace time, and store how all of it ended."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.grace_seconds
+        while self._running and (left := deadline - loop.time()) > 0:
+            await self._woken(min(left, self._pause_seconds()))
+            await self._try(self._settler.flush)
+        await asyncio.sleep(0)  # lets attempts begin that were claimed just now: only then can they be released
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+        while not await self._try(self._settler.flush) and (left := deadline - loop.time()) > 0:
+            await self._woken(min(left, self._pause_seconds()))
+
+    async def _try(self, call: Callable[[], Awaitable[None]]) -> bool:
+        try:
+            await call()
+        except LedgerUnavailable as error:
+            self._note_failure(error)
+            return False
+        return True
+
+    def _note_failure(self, error: LedgerUnavailable) -> None:
+        self._failures += 1
+        if self._failures == 1:
+            log.warning("ledger.unavailable", worker=self.process.id, error=str(error))
+
+    def _note_success(self) -> None:
+        if self._failures:
+            log.info("ledger.available", worker=self.process.id, failures=self._failures)
+        self._failures = 0
+
+    def _pause_seconds(self) -> float:
+        if not self._failures:
+            return IDLE_SECONDS
+        return BACKOFF.delay(self._failures, random.random()).total_seconds()  # noqa: S311 -- spreads the herd
+
+
+def _worn_out(work: Work, handler: Handler) -> Ended | None:
+    """Give up a delivery that keeps lapsing: nobody judged those attempts, and its handler may kill each process."""
+    lapses = work.delivery.lapses
+    if not lapses or work.delivery.attempts <= handler.policy.attempts:
+        return None
+    return Ended(outcome=Outcome.LAPSED, error=f"given up: its worker died or fell silent {lapses} times")

@@ -1,0 +1,169 @@
+"""What `ringback doctor` looks at. Nothing is changed but the row that proves that the ledger can be written."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+
+from ringback.errors import HandlersError, LedgerError
+from ringback.ledger import Ledger, Query, Summary
+from ringback.providers import CATALOGUE
+from ringback.providers.signatures import fingerprint
+from ringback.secret_file import secret_path
+from ringback.settings import CONFIG_FILE, PREFIX, Settings, variable_name
+
+FAST_CLOCK = timedelta(minutes=1)
+
+
+class Mark(StrEnum):
+    """How a check ended."""
+
+    GOOD = "✓"
+    DOUBTFUL = "!"
+    BAD = "✗"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What was looked at, what was found, and what to do about it."""
+
+    mark: Mark
+    name: str
+    found: str
+    advice: str | None = None
+
+
+def good(name: str, found: str) -> Check:
+    """All is well."""
+    return Check(mark=Mark.GOOD, name=name, found=found)
+
+
+def doubtful(name: str, found: str, advice: str) -> Check:
+    """It works, but perhaps not as meant."""
+    return Check(mark=Mark.DOUBTFUL, name=name, found=found, advice=advice)
+
+
+def bad(name: str, found: str, advice: str) -> Check:
+    """It does not work."""
+    return Check(mark=Mark.BAD, name=name, found=found, advice=advice)
+
+
+def of_settings(settings: Settings) -> Iterator[Check]:
+    """Look at what is configured; needs no ledger."""
+    names = sorted(name for name in os.environ if name.startswith(PREFIX))
+    file = Path.cwd() / CONFIG_FILE
+    yield good("settings", f"{file if file.exists() else f'no {CONFIG_FILE} here'}; {len(names)} RINGBACK_ variables")
+    yield good("SQLite", sqlite3.sqlite_version)
+    yield _secret(settings)
+    yield _public_url(settings)
+    yield _handlers(settings)
+    yield from _api_keys(settings)
+
+
+def _secret(settings: Settings) -> Check:
+    if not settings.secret:
+        advice = "start `ringback up`, which makes one, or set RINGBACK_SECRET"
+        return doubtful("secret", "none: callbacks would get 503", advice)
+    from_file = "RINGBACK_SECRET" not in os.environ and secret_path(settings.database_path).exists()
+    where = f" (from {secret_path(settings.database_path)})" if from_file else ""
+    prints = ", ".join(fingerprint(secret) for secret in settings.secret)
+    return good("secret", f"{len(settings.secret)}, newest first, by fingerprint: {prints}{where}")
+
+
+def _public_url(settings: Settings) -> Check:
+    if settings.public_url is None:
+        advice = "set RINGBACK_PUBLIC_URL to where providers reach this receiver, to be called back"
+        return doubtful("public URL", "none: no callback_url is sent, the poller fetches", advice)
+    if not settings.public_url.startswith("https://"):
+        advice = "use https outside of this machine: who reads a callback URL can speak for the provider"
+        return doubtful("public URL", settings.public_url, advice)
+    return good("public URL", settings.public_url)
+
+
+def _handlers(settings: Settings) -> Check:
+    from receiver.handlers import Handlers
+
+    if settings.handlers is None:
+        return doubtful("handlers", "none: events are stored only", "set RINGBACK_HANDLERS=module:name")
+    try:
+        loaded = Handlers.load(settings.handlers)
+    except HandlersError as error:
+        return bad("handlers", str(error), "correct RINGBACK_HANDLERS, or the module")
+    listed = [f"{name} ({', '.join(p.event for p in patterns)})" for name, patterns in loaded.patterns().items()]
+    if not listed:
+        return doubtful("handlers", f"{settings.handlers} declares none", 'write @handlers.on("task.completed")')
+    return good("handlers", "; ".join(listed))
+
+
+def _api_keys(settings: Settings) -> Iterator[Check]:
+    for name in sorted(CATALOGUE):
+        if settings.provider(name).api_key:
+            yield good(f"{name} API key", "set")
+        else:
+            variable = variable_name((name, "api_key"))
+            yield doubtful(f"{name} API key", "not set", f"set {variable} to submit to {name} and to poll it")
+
+
+async def of_ledger(settings: Settings, ledger: Ledger, now: datetime) -> list[Check]:
+    """Look at what the ledger says."""
+    summary = await ledger.summary(now)
+    checks = [await _writable(settings, ledger, now)]
+    checks += [*_keys(settings, summary), *_processes(settings, summary), *_work(summary)]
+    return [*checks, await _clock(ledger, now)]
+
+
+async def _writable(settings: Settings, ledger: Ledger, now: datetime) -> Check:
+    try:
+        await ledger.probe(now)
+    except LedgerError as error:
+        return bad("database", f"{settings.database_path}: {error}", "callbacks get 503 until it can be written")
+    return good("database", f"{settings.database_path}, writable")
+
+
+def _keys(settings: Settings, summary: Summary) -> Iterator[Check]:
+    """Open tasks whose callback URL was made with a secret that is not listed would be turned away."""
+    listed = {fingerprint(secret) for secret in settings.secret}
+    for key, count in sorted(summary.open_by_url_key.items()):
+        if key in listed:
+            yield good("open tasks", f"{count} called back under the secret {key}")
+        else:
+            advice = "add that secret to the end of RINGBACK_SECRET until they have ended"
+            yield bad("open tasks", f"{count} wait for callbacks under the secret {key}, which is not listed", advice)
+
+
+def _processes(settings: Settings, summary: Summary) -> Iterator[Check]:
+    roles = {process.role for process in summary.processes}
+    seen = {role: [f"{p.host} pid {p.pid}" for p in summary.processes if p.role == role] for role in roles}
+    if "poller" in roles:
+        yield good("poller", ", ".join(seen["poller"]))
+    else:
+        yield doubtful("poller", "none was seen in the last minute", "start `ringback up` or `ringback poll`")
+    if "worker" in roles:
+        yield good("worker", ", ".join(seen["worker"]))
+    elif settings.handlers or summary.handlers:
+        yield doubtful("worker", "none was seen in the last minute", "start `ringback up` or `ringback work`")
+
+
+def _work(summary: Summary) -> Iterator[Check]:
+    for handler, count in sorted(summary.orphaned.items()):
+        advice = "start a worker that has its code, or bring the name back with name="
+        yield doubtful("deliveries", f"{count} wait for {handler}, which no worker has had for a day", advice)
+    if discarded := summary.deliveries.get("discarded", 0):  # type: ignore[call-overload]
+        advice = "see: ringback deliveries list --state discarded; then replay"
+        yield doubtful("deliveries", f"{discarded} were discarded after their last attempt", advice)
+    if summary.unknown_sends:
+        advice = "look at the provider's own list before submitting again; see: ringback tasks list --state pending"
+        yield doubtful("submissions", f"{summary.unknown_sends} were sent, and their end is unknown", advice)
+
+
+async def _clock(ledger: Ledger, now: datetime) -> Check:
+    """What is stored cannot be younger than now, unless a clock was set back or two machines disagree."""
+    newest = [event.received_at for event in await ledger.events(Query(limit=1))]
+    newest += [task.created_at for task in await ledger.tasks(Query(limit=1))]
+    if newest and max(newest) > now + FAST_CLOCK:
+        found = f"{now.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}, but the ledger holds {max(newest):%Y-%m-%d %H:%M:%SZ}"
+        return bad("clock", found, "set the clock: due times and signatures depend on it")
+    return good("clock", f"{now.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}")

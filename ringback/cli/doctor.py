@@ -1,0 +1,74 @@
+"""`ringback doctor`: looks at everything that could be wrong, and says what to do about it."""
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from ringback.cli.group import examples, printable
+from ringback.cli.options import json_option
+from ringback.cli.run import load_settings, opened_ledger, run
+from ringback.errors import LedgerError, LedgerMissing, SettingsError
+from ringback.settings import Settings
+
+if TYPE_CHECKING:
+    from ringback.cli.checks import Check
+
+COLOURS = {"✓": "green", "!": "yellow", "✗": "red"}
+
+
+@click.command(epilog=examples("ringback doctor", "ringback doctor --json"))
+@json_option
+def doctor(as_json: bool) -> None:
+    """Check settings, database, secrets, handlers and processes.
+
+    Each line is ✓ (good), ! (it works, but perhaps not as meant) or ✗ (it does not); exit code 1 if any is ✗.
+    """
+    from ringback.cli.checks import Mark
+
+    checks = run(_examine())
+    if as_json:
+        from ringback.cli.show import print_json
+
+        print_json({"ok": all(check.mark is not Mark.BAD for check in checks), "checks": checks})
+    else:
+        for check in checks:
+            _print(check)
+    if any(check.mark is Mark.BAD for check in checks):
+        raise click.exceptions.Exit(1)
+
+
+async def _examine() -> "list[Check]":
+    from ringback.cli.checks import bad, of_settings
+
+    try:
+        settings = load_settings(quiet=True)
+    except SettingsError as error:
+        return [bad("settings", str(error), "correct this first; the rest was not checked")]
+    return [*of_settings(settings), *await _examine_ledger(settings)]
+
+
+async def _examine_ledger(settings: Settings) -> "list[Check]":
+    from ringback.cli.checks import bad, doubtful, of_ledger
+
+    try:
+        async with opened_ledger(settings) as ledger:
+            return await of_ledger(settings, ledger, datetime.now(UTC))
+    except LedgerMissing as error:
+        return [doubtful("database", str(error), "it is made at the first start")]
+    except LedgerError as error:
+        return [bad("database", str(error), "nothing can be stored until this is repaired")]
+
+
+def _print(check: "Check") -> None:
+    mark = click.style(check.mark, fg=COLOURS[check.mark]) if _coloured() else str(check.mark)
+    click.echo(f"{mark} {check.name}: {printable(check.found)}")
+    if check.advice:
+        click.echo(f"    → {printable(check.advice)}")
+
+
+def _coloured() -> bool:
+    import os
+
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")

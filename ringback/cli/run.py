@@ -1,0 +1,130 @@
+"""What every subcommand does first and last: settings, logging, the event loop, the ledger, signals."""
+
+import asyncio
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from ringback.settings import GENERAL, Settings
+
+if TYPE_CHECKING:
+    from ringback.ledger import Ledger
+
+Answer = TypeVar("Answer")
+Part = Callable[[asyncio.Event], Coroutine[Any, Any, Any]]  # runs until the event is set
+
+
+def load_settings(*, quiet: bool = False, **options: Any) -> Settings:
+    """Read the settings, put given options above them, and set up logging.
+
+    Args:
+        quiet: for commands that answer and end: log from warnings up, unless a level was set.
+        options: by the names of the settings; None where not given.
+
+    Raises:
+        SettingsError: a setting is wrong.
+    """
+    settings = Settings.from_environ()
+    given = {name: _parsed(name, value) for name, value in options.items() if value is not None}
+    settings = dataclasses.replace(settings, **given)
+    configure_logs(settings, quiet=quiet)
+    return settings
+
+
+def configure_logs(settings: Settings, *, quiet: bool = False) -> None:
+    """Set up logging, with every secret of these settings redacted."""
+    from ringback import logs
+
+    level = "warning" if quiet and settings.log_level == "info" else settings.log_level
+    logs.configure(level=level, style=settings.log_format, secrets=settings.secret_values())
+
+
+def _parsed(name: str, value: Any) -> Any:
+    """Check an option as its setting would be."""
+    try:
+        return GENERAL[name].metadata["parse"](str(value))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=f"--{name.replace('_', '-')}") from None
+
+
+def run(main: Coroutine[Any, Any, Answer]) -> Answer:
+    """Run to the end, on uvloop where there is one; Ctrl-C cancels it and raises KeyboardInterrupt."""
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        return runner.run(main)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # not on Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+@asynccontextmanager
+async def opened_ledger(settings: Settings, *, create: bool = False) -> AsyncIterator["Ledger"]:
+    """Open the ledger for a block.
+
+    Raises:
+        LedgerError: it cannot be opened; says why.
+    """
+    from ringback.ledger import open_ledger
+
+    ledger = await open_ledger(settings, create=create)
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+async def run_parts(parts: Sequence[Part]) -> None:
+    """Run the parts of a process side by side until SIGTERM or Ctrl-C; where one fails, all end.
+
+    All parts are told to stop at the same time: each may take the grace time, and one after the other they would take
+    three times as long as a platform waits before it kills.
+    """
+    stop = asyncio.Event()
+    _hear_signals(stop)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(part(stop))
+    except BaseExceptionGroup as failures:
+        raise _first(failures) from None
+
+
+def _hear_signals(stop: asyncio.Event) -> None:
+    """Stop in order at the first signal, at once at the second: the ledger loses nothing by it."""
+    import structlog
+
+    log = structlog.get_logger("ringback")
+
+    def hear(number: int) -> None:
+        name = signal.Signals(number).name
+        if stop.is_set():
+            log.warning("process.stopped_at_once", signal=name)
+            leave(128 + number)
+        log.info("process.stopping", signal=name, hint="once more stops at once")
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, hear, number)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process without waiting for anything that still runs in it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,0 +1,190 @@
+"""`ringback up` (receiver, worker and poller in one process) and `ringback serve` (the receiver alone)."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ringback.cli.group import examples
+from ringback.cli.options import handlers_option, host_option, port_option
+from ringback.cli.run import Part, configure_logs, leave, load_settings, opened_ledger, run, run_parts
+from ringback.errors import SettingsError
+from ringback.providers.signatures import fingerprint
+from ringback.secret_file import ensure_secret, secret_path
+from ringback.settings import Settings
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from receiver.handlers import Handlers
+    from receiver.worker import Worker
+    from ringback.ledger import Ledger
+    from submitter.poller import Poller
+
+MAKE_SECRET = "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"  # noqa: S105 -- a command, not a secret
+
+
+@click.command(epilog=examples("ringback up --handlers app:handlers", "ringback up --port 9000"))
+@host_option
+@port_option
+@handlers_option
+def up(host: str | None, port: int | None, handlers: str | None) -> None:
+    """Run receiver, worker and poller in one process.
+
+    Makes the database, and the secret behind the callback URLs, where there are none. SIGTERM or Ctrl-C finishes what
+    is running, within RINGBACK_GRACE_SECONDS; once more stops at once.
+    """
+    settings = load_settings(host=host, port=port, handlers=handlers)
+    loaded = load_handlers(settings)
+    with listening(settings.host, settings.port) as listener:
+        run(_up(settings, loaded, listener))
+
+
+@click.command(epilog=examples("RINGBACK_SECRET=… ringback serve --host 0.0.0.0"))
+@host_option
+@port_option
+def serve(host: str | None, port: int | None) -> None:
+    """Run the receiver alone: take callbacks and store them.
+
+    Makes the database where there is none. `ringback work` runs the handlers, `ringback poll` asks about overdue tasks.
+    """
+    settings = load_settings(host=host, port=port)
+    if not settings.secret:
+        raise SettingsError(f"RINGBACK_SECRET is not set; make a secret with: {MAKE_SECRET} (or start `ringback up`)")
+    with listening(settings.host, settings.port) as listener:
+        run(_serve(settings, listener))
+
+
+def load_handlers(settings: Settings) -> "Handlers | None":
+    """Import the user's handlers; None where none are set.
+
+    Raises:
+        HandlersError: they cannot be found, or are declared wrongly.
+    """
+    from receiver.handlers import Handlers
+
+    return Handlers.load(settings.handlers) if settings.handlers else None
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Bind a socket; port 0 takes a free one.
+
+    Raises:
+        RingbackError: it cannot be bound; says what to do.
+    """
+    from ringback.cli.server import listen
+
+    return listen(host, port)
+
+
+@asynccontextmanager
+async def serving(app: "ASGIApp", sock: socket.socket, settings: Settings) -> AsyncIterator[None]:
+    """Serve an application for the length of a block, then finish what is in flight."""
+    from ringback.cli.server import Server
+
+    stop, started = asyncio.Event(), asyncio.Event()
+    server = asyncio.create_task(Server(app, settings, sock, started.set).run_until(stop))
+    ready = asyncio.create_task(started.wait())
+    await asyncio.wait({server, ready}, return_when=asyncio.FIRST_COMPLETED)
+    ready.cancel()
+    try:
+        if server.done():
+            await server
+        yield
+    finally:
+        stop.set()
+        await server
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> None:
+    async with opened_ledger(settings, create=True) as ledger:
+        await enlist_keys(settings, ledger)
+        await run_parts([_receiver(settings, ledger, listener)])
+
+
+async def _up(settings: Settings, handlers: "Handlers | None", listener: socket.socket) -> None:
+    worker: Worker | None = None
+    async with opened_ledger(settings, create=True) as ledger:
+        settings = _with_secret(settings)
+        await enlist_keys(settings, ledger)
+        async with open_poller(settings, ledger) as poller:
+            parts = [_receiver(settings, ledger, listener), poller.run]
+            if handlers is None:
+                _log().info("worker.absent", hint="events are stored only; name handlers: --handlers module:name")
+            else:
+                worker = make_worker(settings, ledger, handlers)
+                parts.append(worker.run)
+            await run_parts(parts)
+    leave_stragglers(worker)
+
+
+def _with_secret(settings: Settings) -> Settings:
+    """Make the secret behind our URLs where none is set, and say where it is."""
+    if settings.secret:
+        return settings
+    ensure_secret(settings.database_path)
+    settings = settings.with_secret_file()
+    configure_logs(settings)  # it must be redacted, too
+    _log().info(
+        "secret.generated", path=str(secret_path(settings.database_path)), hint="keep it as you keep the database"
+    )
+    return settings
+
+
+async def enlist_keys(settings: Settings, ledger: "Ledger") -> None:
+    """Tell the ledger our secrets.
+
+    Raises:
+        LedgerMismatch: the newest one that it knows is not among them.
+    """
+    await ledger.enlist_keys([fingerprint(secret) for secret in settings.secret], datetime.now(UTC))
+
+
+def _receiver(settings: Settings, ledger: "Ledger", listener: socket.socket) -> Part:
+    from receiver import create_app
+    from ringback.cli.server import Server, url_of
+
+    url = url_of(listener)
+
+    def started() -> None:
+        log = _log()
+        log.info("receiver.listening", url=url, database=str(settings.database_path))
+        callback_url = f"{settings.public_url or url}/callbacks/qingbo/task_….<mac>"
+        log.info("receiver.addressed", public_url=settings.public_url or "none is set", callback_url=callback_url)
+
+    return Server(create_app(settings, ledger=ledger), settings, listener, started).run_until
+
+
+@asynccontextmanager
+async def open_poller(settings: Settings, ledger: "Ledger") -> AsyncIterator["Poller"]:
+    """Make a poller and the door out that it needs."""
+    from ringback.intake import Intake
+    from ringback.outbound import Outbound
+    from submitter.poller import Poller
+
+    async with Outbound(settings) as outbound:
+        yield Poller(settings, ledger, outbound, Intake(ledger, settings))
+
+
+def make_worker(settings: Settings, ledger: "Ledger", handlers: "Handlers") -> "Worker":
+    """Make a worker that says which handler blocks the event loop."""
+    from ringback.cli.watchdog import WatchedWorker
+
+    return WatchedWorker(settings, ledger, handlers)
+
+
+def leave_stragglers(worker: "Worker | None") -> None:
+    """Where a handler goes on after it was given up, end the process without it."""
+    if worker is not None and worker.stragglers:
+        _log().warning("process.left_handlers", count=worker.stragglers)
+        leave(0)
+
+
+def _log() -> Any:
+    import structlog
+
+    return structlog.get_logger("ringback")

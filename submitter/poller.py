@@ -1,0 +1,211 @@
+"""The poller: asks about tasks that no push has settled, and sends again what a crash or a busy provider left unsent.
+
+`run` looks once a second, less often while nothing is due. Each question and each sending is a task of its own, so
+that a slow answer holds up nobody else. What an answer means is `asking`'s business, the resend rule `sending`'s.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+from collections.abc import Coroutine
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from ringback.errors import LedgerError, RingbackError, SettingsError
+from ringback.intake import Intake
+from ringback.ledger import Ledger, Process
+from ringback.model import Task, new_id
+from ringback.outbound import Outbound
+from ringback.providers import CATALOGUE
+from ringback.settings import Settings
+from submitter.asking import Asker, Lane
+from submitter.sending import CLAIM_SLACK, Chance, Clock, Sender, utc_now
+
+log = structlog.get_logger("ringback.poller")
+
+ROUND_SECONDS = 1.0
+IDLE_SECONDS = 1.0
+DEAD_AFTER_BEATS = 6
+LOOKED_AT = 200  # sendings that are due, per round
+AFTER_TROUBLE = timedelta(seconds=30)
+
+
+class Poller:
+    """The process, or the part of one, that asks. `clock` and `chance` are for tests."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        outbound: Outbound,
+        intake: Intake,
+        *,
+        clock: Clock = utc_now,
+        chance: Chance = random.random,
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._outbound = outbound
+        self._clock = clock
+        self._asker = Asker(settings, ledger, outbound, intake, clock=clock, chance=chance)
+        self._sender = Sender(settings, ledger, outbound, clock=clock, chance=chance)
+        self._lanes = {name: Lane(provider) for name, provider in CATALOGUE.items()}
+        self._sending: dict[str, asyncio.Task[None]] = {}
+        self._not_before: dict[str, datetime] = {}  # sendings that the ledger's trouble kept back
+        started_at = clock()
+        self._process = Process(
+            id=new_id("poller", started_at),
+            role="poller",
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_at=started_at,
+        )
+        self._beaten_at: datetime | None = None
+        self._seen = 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Poll until `stop` is set, then let what is running end, for `grace_seconds` at most."""
+        log.info("poller.started", process=self._process.id)
+        try:
+            while not stop.is_set():
+                started = await self._round_or_wait()
+                await self._rest(stop, busy=started > 0)
+        finally:
+            await self._end(self._settings.grace_seconds if stop.is_set() else 0)
+            with contextlib.suppress(LedgerError):
+                await self._beat(self._clock(), leaving=True)
+            log.info("poller.stopped", process=self._process.id)
+
+    async def run_once(self, time_limit_seconds: float) -> int:
+        """Do whatever is due, and give how much that was. Past the limit nothing is begun; what runs is let end."""
+        limit = asyncio.get_running_loop().time() + time_limit_seconds
+        total = 0
+        try:
+            while asyncio.get_running_loop().time() < limit:
+                total += (started := await self._round())
+                if not started and not self._running():
+                    break
+                if self._running():
+                    await asyncio.wait(self._running(), return_when=asyncio.FIRST_COMPLETED)
+            if self._running():
+                await asyncio.wait(self._running())
+        finally:
+            await self._end(0)
+        return total
+
+    def _running(self) -> set[asyncio.Task[None]]:
+        return set(self._sending.values()).union(*(lane.running for lane in self._lanes.values()))
+
+    async def _end(self, grace_seconds: float) -> None:
+        if running := self._running():
+            await asyncio.wait(running, timeout=grace_seconds)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _round_or_wait(self) -> int:
+        try:
+            return await self._round()
+        except LedgerError as error:
+            log.warning("poller.ledger_trouble", error=str(error))
+            return 0
+
+    async def _round(self) -> int:
+        """Begin whatever is due and there is room for; gives how much was."""
+        now = self._clock()
+        beat = timedelta(seconds=self._settings.heartbeat_seconds)
+        if self._beaten_at is None or now >= self._beaten_at + beat:
+            await self._beat(now)
+        started = await self._send_due(now)
+        for lane in self._lanes.values():
+            started += await self._ask_due(lane, now)
+        return started
+
+    async def _beat(self, now: datetime, *, leaving: bool = False) -> None:
+        dead = timedelta(seconds=self._settings.heartbeat_seconds * DEAD_AFTER_BEATS)
+        await self._ledger.beat(self._process, now, now - dead, leaving=leaving)
+        self._beaten_at = now
+
+    async def _ask_due(self, lane: Lane, now: datetime) -> int:
+        room = self._settings.provider_concurrency - len(lane.running)
+        if room <= 0 or lane.is_paused(now):
+            return 0
+        lease_until = now + timedelta(seconds=self._settings.request_timeout_seconds) + CLAIM_SLACK
+        tasks = await self._ledger.claim_fetches(lane.provider.name, now, lease_until, room)
+        for task in tasks:
+            asking = asyncio.create_task(self._asker.ask(lane, task))
+            lane.running.add(asking)
+            asking.add_done_callback(lane.running.discard)
+        return len(tasks)
+
+    async def _send_due(self, now: datetime) -> int:
+        due = await self._ledger.due_sends(now, LOOKED_AT)
+        started = 0
+        for task in due:
+            if len(self._sending) >= self._settings.provider_concurrency * 2:
+                break
+            if self._may_send(task, now):
+                self._begin_sending(task, self._send(task))
+                started += 1
+        return started
+
+    def _may_send(self, task: Task, now: datetime) -> bool:
+        lane = self._lanes.get(task.provider)
+        if lane is None or lane.is_paused(now) or task.id in self._sending:
+            return False
+        if (not_before := self._not_before.get(task.id)) is not None and now < not_before:
+            return False
+        try:
+            self._outbound.check(lane.provider)
+        except SettingsError as error:
+            lane.say_once("poller.not_configured", str(error))
+            return False
+        return True
+
+    def _begin_sending(self, task: Task, work: Coroutine[Any, Any, None]) -> None:
+        sending = asyncio.create_task(work)
+        self._sending[task.id] = sending
+        sending.add_done_callback(lambda _: self._sending.pop(task.id, None))
+
+    async def _send(self, task: Task) -> None:
+        """Send one task again; whatever goes wrong stays with it."""
+        try:
+            self._not_before.pop(task.id, None)
+            if await self._asker.presume_expired(self._lanes[task.provider].provider, task):
+                return
+            sending = await self._sender.resume(task)
+            if sending.ending is not None:
+                log.info("task.resent", task=task.id, provider=task.provider, provider_id=sending.task.provider_id)
+        except Exception as error:
+            self._not_before[task.id] = self._clock() + AFTER_TROUBLE
+            reason = str(error) if isinstance(error, RingbackError) else type(error).__name__
+            log.warning("resend.failed", task=task.id, provider=task.provider, reason=reason)
+
+    async def _rest(self, stop: asyncio.Event, *, busy: bool) -> None:
+        """Wait a second, or until a full lane has room; then, when nothing was due, until somebody writes."""
+        full = [lane for lane in self._lanes.values() if len(lane.running) >= self._settings.provider_concurrency]
+        ended = [asyncio.wait(set(lane.running), return_when=asyncio.FIRST_COMPLETED) for lane in full]
+        await _first(ROUND_SECONDS, stop.wait(), *ended)
+        if not busy and not full and not stop.is_set():
+            await _first(IDLE_SECONDS, stop.wait(), self._news())
+
+    async def _news(self) -> None:
+        try:
+            self._seen = await self._ledger.changed(self._seen, IDLE_SECONDS)
+        except LedgerError:
+            await asyncio.sleep(IDLE_SECONDS)
+
+
+async def _first(timeout_seconds: float, *waits: Coroutine[Any, Any, Any]) -> None:
+    """Wait until one of these is done, or the time is over."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

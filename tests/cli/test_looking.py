@@ -1,0 +1,258 @@
+"""What `tasks`, `events`, `deliveries`, `doctor`, `work --once` and `migrate` show of a ledger with a story in it."""
+
+import sqlite3
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ringback.cli import checks, deliveries
+from ringback.cli.show import span
+from ringback.intake import Intake
+from ringback.ledger import Ledger, Sent
+from ringback.model import Callback, Form, Reading, Task, TaskState, Trust
+from ringback.providers import CATALOGUE
+from ringback.providers.signatures import callback_mac, fingerprint
+from ringback.settings import Settings
+from tests.cli.conftest import SECRET, Ringback, within
+
+QINGBO = CATALOGUE["qingbo"]
+MAC = callback_mac(SECRET.encode(), "qingbo", "task_one").decode()
+pytestmark = pytest.mark.usefixtures("secret", "handlers")
+
+
+def body(status: str, provider_id: str = "task-wave1") -> bytes:
+    """Write a push that quotes its own callback URL, and text that would steer a terminal."""
+    result = {"videos": [{"url": "https://cdn.example/v.mp4"}]} if status == "completed" else None
+    error = {"code": "task_failed", "message": "no \x1b[31mluck"} if status == "failed" else None
+    told = {"task_id": provider_id, "status": status, "result": result, "error": error}
+    return msgspec.json.encode(told | {"callback_url": f"https://hooks.example/callbacks/qingbo/task_one.{MAC}"})
+
+
+async def submitted(ledger: Ledger, task: Task, now: datetime) -> None:
+    """Store a task as the submitter does."""
+    stored, _ = await ledger.add_task(task)
+    assert await ledger.claim_send(stored, now, None)
+    reading = Reading(status=TaskState.SUBMITTED, provider_id=task.id.replace("task_one", "task-wave1"))
+    await ledger.save_send(Sent(task_id=task.id, sent_at=now, now=now, note="answered 200", reading=reading))
+
+
+async def story(ledger: Ledger, settings: Settings) -> None:
+    """Let one task complete with all that may come beside, and another fail."""
+    now = datetime.now(UTC)
+    form = Form(model="grok-imagine-1.0-video", prompt="a \x1b[31mdog")
+    one = Task(id="task_one", provider="qingbo", form=form, key="mine", created_at=now, price_microdollars=44_625)
+    one = replace(one, url_key=fingerprint(SECRET.encode()), metadata={"customer": 7})
+    await ledger.enlist_keys([fingerprint(SECRET.encode())], now)
+    await submitted(ledger, one, now)
+    await submitted(ledger, replace(one, id="task_two", key=None, metadata={}), now)
+    intake = Intake(ledger, settings)
+    for status, provider_id in (("completed", "task-wave1"),) * 3 + (("failed", "task-wave1"), ("failed", "stranger")):
+        callback = Callback(body=body(status, provider_id), received_at=now)
+        await intake.pushed(QINGBO, "task_one", Trust.TOKEN, callback, now)
+    await intake.hinted(QINGBO, "task_one", Trust.TOKEN, Callback(body=b"", received_at=now), "too_large", now)
+    failed = Callback(body=body("failed", "task_two"), received_at=now)
+    await intake.pushed(QINGBO, "task_two", Trust.TOKEN, failed, now)
+
+
+@pytest.fixture
+def told(ringback: Ringback) -> None:
+    """Write the story, and let a worker run its handlers."""
+    within(story)
+    result = ringback("work", "--once", "--json")
+    assert msgspec.json.decode(result.stdout) == {"attempts": 2}
+
+
+def rows(ringback: Ringback, *arguments: str) -> list[dict[str, Any]]:
+    """Give what a list prints as JSON."""
+    result = ringback(*arguments, "--json")
+    assert (result.exit_code, SECRET in result.output, MAC in result.output) == (0, False, False)
+    found: list[dict[str, Any]] = msgspec.json.decode(result.stdout)[arguments[0]]
+    return found
+
+
+@pytest.mark.usefixtures("told")
+def test_a_tasks_story(ringback: Ringback) -> None:
+    """A task's timeline tells each step in order, each callback with its verdict, and each attempt."""
+    text = ringback("tasks", "show", "mine").stdout
+    lines = text.split("\n\n")[1].splitlines()[1:]
+    told = [line.split("  ") for line in lines]
+    steps = [" ".join(cell.strip() for cell in (cells := [c for c in row if c.strip()])[2:4]) for row in told]
+    assert (
+        steps[:3] == ["task recorded", "request sent", "request accepted qingbo calls it task-wave1"][:1] + steps[1:3]
+    )
+    for step in (
+        "callback new",
+        "callback contradicted",
+        "callback unrecognised",
+        "callback hint",
+        "handler succeeded",
+    ):
+        assert step in steps
+    assert "duplicate ×2" in text
+    assert "video" in text
+    assert "a \\x1b[31mdog" in text
+    assert f"task_one.{MAC}" not in text
+    assert "task_one.<mac>" in text
+
+
+@pytest.mark.usefixtures("told")
+def test_reveal(ringback: Ringback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only --reveal prints the whole callback URL, made with the secret that the task names."""
+    url = f"https://hooks.example/callbacks/qingbo/task_one.{MAC}"
+    assert url in ringback("tasks", "show", "task_one", "--reveal").stdout
+    assert (
+        msgspec.json.decode(ringback("tasks", "show", "task_one", "--reveal", "--json").stdout)["callback_url"] == url
+    )
+    assert url not in ringback("tasks", "show", "task_one", "--json").stdout
+    monkeypatch.setenv("RINGBACK_SECRET", "f" * 40)
+    assert "does not list" in ringback("tasks", "show", "task_one", "--reveal").stderr
+    monkeypatch.delenv("RINGBACK_PUBLIC_URL")
+    result = ringback("tasks", "show", "task_one", "--reveal")
+    assert (result.exit_code, "RINGBACK_PUBLIC_URL is not set" in result.stderr) == (2, True)
+
+
+@pytest.mark.usefixtures("told")
+def test_a_story_as_json(ringback: Ringback) -> None:
+    """The JSON holds task, events, callbacks, deliveries and timeline, without tokens."""
+    result = ringback("tasks", "show", "task-wave1", "--json")
+    document = msgspec.json.decode(result.stdout)
+    assert set(document) == {"task", "events", "callbacks", "deliveries", "timeline", "callback_url"}
+    assert document["task"]["metadata"] == {"customer": 7}
+    assert MAC not in result.stdout
+
+
+@pytest.mark.usefixtures("told")
+def test_lists(ringback: Ringback) -> None:
+    """Each list filters, and its table shows whole ids without colour where it is piped."""
+    assert [row["id"] for row in rows(ringback, "tasks", "list", "--state", "failed")] == ["task_two"]
+    assert rows(ringback, "tasks", "list", "--provider", "reapi") == []
+    (event,) = rows(ringback, "events", "list", "--type", "task.failed", "--task", "task_two")
+    (owed,) = rows(ringback, "deliveries", "list", "--text", "no money")
+    for command, identifier in (("tasks", "task_two"), ("events", event["id"]), ("deliveries", owed["id"])):
+        text = ringback(command, "list").stdout
+        assert identifier in text.split()
+        assert "\x1b" not in text
+    assert ringback("tasks", "list", "--provider", "reapi").stderr == "no tasks\n"
+    assert ringback("tasks", "show", "nothing").exit_code == 1
+
+
+@pytest.mark.usefixtures("told")
+def test_an_event(ringback: Ringback) -> None:
+    """An event is shown with its body; --body prints that alone, tokens masked."""
+    (event,) = rows(ringback, "events", "list", "--type", "task.failed", "--task", "task_two")
+    masked = body("failed", "task_two").replace(MAC.encode(), b"<mac>")
+    assert ringback("events", "show", event["id"], "--body").stdout_bytes == masked
+    assert msgspec.json.decode(ringback("events", "show", event["id"], "--json").stdout)["body"] == masked.decode()
+    text = ringback("events", "show", event["id"]).stdout
+    assert "task_failed: no \\x1b[31mluck" in text
+    assert "there is no event" in ringback("events", "show", "evt_x").stderr
+
+
+@pytest.mark.usefixtures("told")
+def test_a_delivery(ringback: Ringback) -> None:
+    """A delivery is shown with each attempt's traceback; replay runs it again and names who asked."""
+    (owed,) = rows(ringback, "deliveries", "list", "--state", "succeeded")
+    made = ringback("deliveries", "replay", owed["id"])
+    assert (made.exit_code, "publish" in made.stdout) == (0, True)
+    (again,) = [row for row in rows(ringback, "deliveries", "list", "--task", "task_one") if row["run"] == 2]
+    assert again["replayed_by"] == deliveries.operator()
+    assert f"by {again['replayed_by']}" in ringback("deliveries", "show", again["id"]).stdout
+    assert "replay" in ringback("tasks", "show", "mine").stdout
+    (failed,) = rows(ringback, "deliveries", "list", "--handler", "app.fail")
+    text = ringback("deliveries", "show", failed["id"]).stdout
+    assert 'raise RuntimeError("no money")' in text
+    left = ringback("deliveries", "replay", failed["id"], "--json")
+    assert (left.exit_code, msgspec.json.decode(left.stdout)["deliveries"]) == (1, [])
+    assert "it has not settled yet" in left.stderr
+    assert msgspec.json.decode(ringback("deliveries", "show", failed["id"], "--json").stdout)["id"] == failed["id"]
+    assert ringback("deliveries", "show", "dlv_x").exit_code == 1
+
+
+def test_an_operator_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the user has no name, the number stands for it."""
+
+    def nobody() -> str:
+        raise OSError
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert deliveries.operator().startswith("uid ")
+
+
+@pytest.mark.usefixtures("told")
+def test_doctor(ringback: Ringback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A healthy set-up has no ✗, names the fingerprint, and never prints a secret."""
+    monkeypatch.setenv("RINGBACK_QINGBO_API_KEY", "sk-very-secret")
+    result = ringback("doctor")
+    assert result.exit_code == 0, result.output
+    assert "✓ handlers: app.publish (task.completed)" in result.stdout
+    assert "✓ qingbo API key: set" in result.stdout
+    assert "! reapi API key: not set" in result.stdout
+    assert "✓ public URL: https://hooks.example" in result.stdout
+    assert fingerprint(SECRET.encode()) in result.stdout
+    assert not any(secret in result.output for secret in (SECRET, "sk-very-secret"))
+
+
+def test_doctor_finds_what_is_wrong(folder: Path, ringback: Ringback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler that does not load, a secret that was dropped and a clock that went back are each ✗, with advice."""
+
+    async def ahead(ledger: Ledger, settings: Settings) -> None:
+        later = datetime.now(UTC) + timedelta(hours=1)
+        await ledger.add_task(Task(id="task_1", provider="qingbo", created_at=later, url_key="0123456789abcdef"))
+
+    within(ahead)
+    monkeypatch.setenv("RINGBACK_HANDLERS", "nowhere:handlers")
+    result = ringback("doctor", "--json")
+    document = msgspec.json.decode(result.stdout)
+    bad = {check["name"]: check["advice"] for check in document["checks"] if check["mark"] == "✗"}
+    assert (result.exit_code, document["ok"]) == (1, False)
+    assert set(bad) == {"handlers", "open tasks", "clock"}
+    assert all(bad.values())
+    (folder / "ringback.db").write_bytes(b"no database at all, but long enough to be read as one" * 99)
+    assert "✗ database" in ringback("doctor").stdout
+
+
+def test_doctor_in_an_empty_folder(ringback: Ringback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing set up yet is doubtful, not bad; a wrong setting is bad, and ends the examination."""
+    for name in ("SECRET", "PUBLIC_URL", "HANDLERS"):
+        monkeypatch.delenv(f"RINGBACK_{name}")
+    result = ringback("doctor")
+    assert (result.exit_code, "✗" in result.stdout, "! database" in result.stdout) == (0, False, True)
+    monkeypatch.setenv("RINGBACK_PUBLIC_URL", "nonsense")
+    assert "✗ settings: RINGBACK_PUBLIC_URL" in ringback("doctor").stdout
+
+
+def test_what_doctor_counts() -> None:
+    """Orphaned and discarded deliveries and unknown sends are doubtful, each with a command to see them."""
+    from ringback.ledger import Summary
+    from ringback.model import DeliveryState
+
+    summary = Summary(orphaned={"old": 2}, deliveries={DeliveryState.DISCARDED: 1}, unknown_sends=3)
+    found = list(checks._work(summary))
+    assert [check.mark for check in found] == [checks.Mark.DOUBTFUL] * 3
+    assert [check.found[:1] for check in found] == ["2", "1", "3"]
+
+
+def test_migrate(folder: Path, ringback: Ringback) -> None:
+    """The database is made once, then left; another version or another file is refused in one line."""
+    assert "made; schema 1" in ringback("migrate").stdout
+    assert msgspec.json.decode(ringback("migrate", "--json").stdout)["done"] == "unchanged"
+    connection = sqlite3.connect(folder / "ringback.db")
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    result = ringback("migrate")
+    assert (result.exit_code, "upgrade Ringback" in result.stderr) == (1, True)
+    (folder / "ringback.db").write_bytes(b"no database at all, but long enough to be read as one" * 99)
+    assert "cannot be migrated" in ringback("migrate").stderr
+    (folder / "ringback.db").unlink()
+    (folder / "ringback.db").mkdir()
+    assert "a folder, not a database" in ringback("migrate").stderr
+
+
+def test_lengths_of_time() -> None:
+    """A length of time is written as people say it."""
+    seconds = (0.0042, 5.25, 95, 3720, 90_000)
+    assert [span(timedelta(seconds=s)) for s in seconds] == ["4 ms", "5.2 s", "1 min 35 s", "1 h 2 min", "1 d 1 h"]

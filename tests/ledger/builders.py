@@ -1,0 +1,118 @@
+"""Short ways to say what the ledger is given: tasks, arrivals, workers. Times count in seconds from NOW."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ringback.ledger import Ledger, Pattern, Process, Sent, Settled, Work
+from ringback.model import (
+    Arrival,
+    Callback,
+    DeliveryState,
+    Kind,
+    Outcome,
+    Reading,
+    Result,
+    Source,
+    Task,
+    TaskState,
+    Trust,
+)
+
+NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+COMPLETED, FAILED, PROCESSING = TaskState.COMPLETED, TaskState.FAILED, TaskState.PROCESSING
+ANY = (Pattern(),)
+
+
+def at(seconds: float) -> datetime:
+    """Give the moment so many seconds after NOW."""
+    return NOW + timedelta(seconds=seconds)
+
+
+def new_task(task_id: str = "task_a", **more: Any) -> Task:
+    """Make a task that is about to be stored."""
+    return Task(id=task_id, **{"provider": "qingbo", "created_at": NOW} | more)
+
+
+def reading(status: TaskState, provider_id: str | None = None, **more: Any) -> Reading:
+    """Make what a provider says, with a result where it has completed."""
+    results = (Result(kind="video", url="https://cdn.example/v.mp4"),) if status is COMPLETED else ()
+    return Reading(**{"status": status, "provider_id": provider_id, "results": results} | more)
+
+
+def fact(
+    status: TaskState,
+    task_id: str | None = "task_a",
+    provider_id: str | None = "p-a",
+    *,
+    seconds: float = 0,
+    body: bytes | None = None,
+    **more: Any,
+) -> Arrival:
+    """Make an arrival that says how a task stands; by default a push to the task's own URL."""
+    said = reading(status, provider_id, **{key: more.pop(key) for key in ("event_id", "progress") if key in more})
+    defaults = {"kind": Kind.FACT, "provider": "qingbo", "source": Source.CALLBACK, "trust": Trust.TOKEN}
+    content = status.value.encode() if body is None else body
+    callback = Callback(body=content, headers=(("x-try", "1"),), received_at=at(seconds))
+    return Arrival(**defaults | {"callback": callback, "task_id": task_id, "reading": said} | more)
+
+
+def other(kind: Kind, task_id: str | None = "task_a", *, body: bytes = b"?", seconds: float = 0, **more: Any) -> Arrival:
+    """Make an arrival that says nothing about how a task stands."""
+    defaults = {"provider": "qingbo", "source": Source.CALLBACK, "trust": Trust.TOKEN, "reason": "because"}
+    return Arrival(kind=kind, task_id=task_id, callback=Callback(body=body, received_at=at(seconds)), **defaults | more)
+
+
+def sent(task_id: str = "task_a", *, sent_at: float = 0, seconds: float = 1, **more: Any) -> Sent:
+    """Say how a sending ended."""
+    return Sent(task_id=task_id, sent_at=at(sent_at), now=at(seconds), **{"note": "answered"} | more)
+
+
+async def claimed(ledger: Ledger, task_id: str = "task_a", **more: Any) -> Task:
+    """Store a task and claim to send it at NOW."""
+    task, _ = await ledger.add_task(new_task(task_id, **more))
+    assert await ledger.claim_send(task, NOW, None)
+    return task
+
+
+async def submitted(ledger: Ledger, task_id: str = "task_a", provider_id: str = "p-a", **more: Any) -> Task:
+    """Store a task that the provider has accepted."""
+    await claimed(ledger, task_id, **more)
+    return await ledger.save_send(sent(task_id, reading=reading(TaskState.SUBMITTED, provider_id)))
+
+
+def worker(name: str = "w1", role: str = "worker") -> Process:
+    """Name a process."""
+    return Process(id=name, role=role, host="here", pid=1, started_at=NOW)
+
+
+async def working(ledger: Ledger, *names: str, patterns: Sequence[Pattern] = ANY, process: str = "w1") -> Process:
+    """Let a worker make itself and its handlers known."""
+    await ledger.beat(worker(process), NOW, LONG_AGO)
+    await ledger.register_handlers(dict.fromkeys(names or ("h",), patterns), NOW)
+    return worker(process)
+
+
+async def owed(ledger: Ledger, count: int = 1, handler: str = "h") -> Process:
+    """Have so many events fanned out to one handler of one worker, due one second after another."""
+    process = await working(ledger, handler)
+    for number in range(count):
+        task_id = f"task_{number}"
+        await ledger.record(fact(COMPLETED, task_id, f"p-{number}"))
+        assert await ledger.fan_out(at(number), 10) == 1
+    return process
+
+
+async def claim(ledger: Ledger, handler: str = "h", seconds: float = 100, process: str = "w1") -> Sequence[Work]:
+    """Claim all that one handler is owed."""
+    return await ledger.claim_deliveries(worker(process), {handler: 100}, at(seconds), 100)
+
+
+def ended(work: Work, outcome: Outcome, state: DeliveryState, *, seconds: float = 101, **more: Any) -> Settled:
+    """Say how an attempt ended."""
+    due = at(seconds) if state is DeliveryState.PENDING else None
+    defaults = {"due_at": due, "counted": outcome is not Outcome.RELEASED, "finished_at": at(seconds)}
+    return Settled(
+        attempt_id=work.attempt.id, delivery_id=work.delivery.id, outcome=outcome, state=state, **defaults | more
+    )

@@ -1,0 +1,230 @@
+"""Fanning out, claiming, settling, lapsing and replaying: at least one run per event and handler, behind a fence."""
+
+import asyncio
+
+import pytest
+
+from ringback.errors import NotFound
+from ringback.ledger import Ledger, Pattern, Query
+from ringback.model import DeliveryState, Form, Kind, Outcome
+
+from .builders import (
+    COMPLETED,
+    FAILED,
+    LONG_AGO,
+    NOW,
+    PROCESSING,
+    at,
+    claim,
+    ended,
+    fact,
+    other,
+    owed,
+    submitted,
+    worker,
+    working,
+)
+from .conftest import Engine
+
+SUCCEEDED, PENDING, DISCARDED = DeliveryState.SUCCEEDED, DeliveryState.PENDING, DeliveryState.DISCARDED
+
+
+async def handlers_of(ledger: Ledger, task_id: str) -> list[str]:
+    """Tell which handlers a task's events are owed to."""
+    return sorted(owed.delivery.handler for owed in (await ledger.story(task_id)).deliveries)
+
+
+async def test_events_are_matched_by_type_provider_and_model(ledger: Ledger) -> None:
+    """A handler gets what one of its patterns fits, once, however many fit; `*` stands for any text."""
+    patterns = {
+        "all": (Pattern(),),
+        "ends": (Pattern(event="task.c*"), Pattern(event="task.*ed")),
+        "failures": (Pattern(event="task.failed"),),
+        "reapi": (Pattern(provider="reapi"),),
+        "waves": (Pattern(model="wave-*"),),
+        "deaf": (),
+        "case": (Pattern(model="WAVE-1"),),
+    }
+    await ledger.register_handlers(patterns, NOW)
+    await submitted(ledger, "task_a", "p-a", form=Form(model="wave-1"))
+    await submitted(ledger, "task_b", "p-b", form=Form(model="tide"), provider="reapi")
+    await ledger.record(fact(COMPLETED, "task_a", "p-a"))
+    await ledger.record(fact(FAILED, "task_b", "p-b", provider="reapi"))
+    await ledger.record(fact(COMPLETED, "task_unknown", None))
+    await ledger.record(other(Kind.UNRECOGNISED, "task_a"))
+    assert await ledger.fan_out(NOW, 3) == 3
+    assert await handlers_of(ledger, "task_a") == ["all", "ends", "waves"]
+    assert await handlers_of(ledger, "task_b") == ["all", "ends", "failures", "reapi"]
+    assert await handlers_of(ledger, "task_unknown") == ["all", "ends"]
+    assert await ledger.fan_out(NOW, 3) == 1
+    assert await handlers_of(ledger, "task_a") == ["all", "all", "ends", "waves", "waves"]
+
+
+async def test_fan_out_writes_once(engine: Engine) -> None:
+    """Two workers that fan out together write one delivery, and a late handler gets only later events."""
+    ledgers = [await engine.open(), await engine.open()]
+    await working(ledgers[0])
+    await ledgers[0].record(fact(COMPLETED))
+    counts = await asyncio.gather(*[ledgers[n % 2].fan_out(NOW, 10) for n in range(6)])
+    assert sorted(counts) == [0, 0, 0, 0, 0, 1]
+    await working(ledgers[1], "late")
+    await ledgers[1].record(fact(COMPLETED, "task_b", "p-b"))
+    assert await ledgers[0].fan_out(NOW, 10) == 1
+    assert await handlers_of(ledgers[0], "task_a") == ["h"]
+    assert await handlers_of(ledgers[0], "task_b") == ["h", "late"]
+
+
+async def test_registering_again_replaces_the_patterns(ledger: Ledger) -> None:
+    """A handler that is registered anew listens for what it now says."""
+    await working(ledger, "h")
+    await ledger.register_handlers({"h": [Pattern(event="task.failed")]}, at(1))
+    await ledger.record(fact(COMPLETED))
+    await ledger.fan_out(NOW, 10)
+    assert await handlers_of(ledger, "task_a") == []
+    assert (await ledger.summary(NOW)).handlers == {"h": at(1)}
+
+
+async def test_claim_gives_all_that_a_handler_sees(ledger: Ledger) -> None:
+    """A claimed delivery comes with its attempt, its event and its task, and nobody else gets it."""
+    await working(ledger)
+    task = await submitted(ledger, metadata={"user": 7})
+    await ledger.record(fact(COMPLETED, body=b"raw"))
+    await ledger.fan_out(at(1), 10)
+    (work,) = await claim(ledger)
+    assert (work.event.body, work.task and work.task.metadata) == (b"raw", {"user": 7})
+    assert work.event.task_id == task.id
+    assert (work.delivery.state, work.delivery.attempts, work.delivery.worker) == (DeliveryState.RUNNING, 1, "w1")
+    assert (work.attempt.id, work.attempt.number) == (work.delivery.attempt, 1)
+    assert await claim(ledger, process="w2") == []
+
+
+async def test_claim_keeps_to_its_limits(ledger: Ledger) -> None:
+    """No more are claimed than may start, of each handler and in all; oldest due first, over all handlers."""
+    await working(ledger, "g", "h")
+    for number in range(4):
+        await ledger.record(fact(COMPLETED, f"task_{number}", f"p-{number}"))
+        await ledger.fan_out(at(number), 10)
+    works = await ledger.claim_deliveries(worker(), {"g": 9, "h": 9, "k": 9, "l": 0}, at(9), 5)
+    assert [(w.delivery.handler, w.delivery.due_at) for w in works] == [
+        ("g", at(0)), ("h", at(0)), ("g", at(1)), ("h", at(1)), ("g", at(2)),
+    ]  # fmt: skip
+    assert [w.delivery.handler for w in await ledger.claim_deliveries(worker(), {"g": -1, "h": 1}, at(9), 5)] == ["h"]
+    assert await ledger.claim_deliveries(worker(), {"g": 9}, at(2.9), 5) == []
+    assert await ledger.claim_deliveries(worker(), {"g": 9}, at(9), 0) == []
+
+
+async def test_racing_workers_share_what_is_due(engine: Engine) -> None:
+    """Workers that claim together get different deliveries, and all of them are given."""
+    ledgers = [await engine.open(), await engine.open()]
+    await owed(ledgers[0], 20)
+    names = [f"w{n}" for n in range(8)]
+    claims = [ledgers[n % 2].claim_deliveries(worker(name), {"h": 3}, at(100), 3) for n, name in enumerate(names)]
+    given = [work.delivery.id for works in await asyncio.gather(*claims) for work in works]
+    assert len(given) == len(set(given)) == 20
+
+
+async def test_settled_delivery_is_closed(ledger: Ledger) -> None:
+    """Success and discarding settle a delivery and close its attempt."""
+    await owed(ledger, 2)
+    good, bad = await claim(ledger)
+    failed = ended(bad, Outcome.FAILED, DISCARDED, error="ValueError: no", traceback="Traceback …")
+    assert await ledger.settle_deliveries([ended(good, Outcome.SUCCEEDED, SUCCEEDED), failed]) == [True, True]
+    found = {item.delivery.id: item for item in await ledger.deliveries(Query(ids=(good.delivery.id, bad.delivery.id)))}
+    assert found[good.delivery.id].delivery.settled_at == at(101)
+    delivery, (attempt,) = found[bad.delivery.id].delivery, found[bad.delivery.id].attempts
+    assert (delivery.state, delivery.reason, delivery.worker) == (DISCARDED, "ValueError: no", None)
+    assert (attempt.outcome, attempt.error, attempt.traceback) == (Outcome.FAILED, "ValueError: no", "Traceback …")
+    assert attempt.finished_at == at(101)
+    assert await ledger.next_due() is None
+
+
+async def test_failed_attempt_comes_again_when_due(ledger: Ledger) -> None:
+    """A retry is due at its time, keeps its error meanwhile, and is a further attempt."""
+    await owed(ledger)
+    (work,) = await claim(ledger)
+    await ledger.settle_deliveries([ended(work, Outcome.FAILED, PENDING, due_at=at(200), error="no")])
+    assert await ledger.next_due() == at(200)
+    assert await claim(ledger, seconds=199) == []
+    (again,) = await claim(ledger, seconds=200)
+    assert (again.delivery.attempts, again.attempt.number, again.delivery.reason) == (2, 2, "no")
+
+
+async def test_released_attempt_does_not_count(ledger: Ledger) -> None:
+    """What a stopping worker hands back is due at once and costs no attempt; the attempt stays on record."""
+    await owed(ledger)
+    (work,) = await claim(ledger)
+    await ledger.settle_deliveries([ended(work, Outcome.RELEASED, PENDING)])
+    (again,) = await claim(ledger, seconds=101)
+    assert (again.delivery.attempts, again.attempt.number) == (1, 2)
+    assert (await ledger.summary(NOW)).attempts == {Outcome.RELEASED: 1}
+
+
+async def test_late_finisher_is_fenced_off(ledger: Ledger) -> None:
+    """A worker that was presumed dead cannot settle what another one has taken over."""
+    await owed(ledger)
+    (slow,) = await claim(ledger)
+    assert await ledger.beat(worker("w2"), at(200), at(170)) == 1
+    (fresh,) = await claim(ledger, seconds=200, process="w2")
+    assert (fresh.delivery.id, fresh.delivery.lapses, fresh.delivery.attempts) == (slow.delivery.id, 1, 2)
+    late = ended(slow, Outcome.SUCCEEDED, SUCCEEDED, seconds=201)
+    assert await ledger.settle_deliveries([late]) == [False]
+    assert await ledger.settle_deliveries([ended(fresh, Outcome.FAILED, DISCARDED, seconds=202)]) == [True]
+    (item,) = await ledger.deliveries(Query())
+    assert item.delivery.state is DISCARDED
+    assert [attempt.outcome for attempt in item.attempts] == [Outcome.LAPSED, Outcome.FAILED]
+
+
+async def test_silent_worker_loses_what_it_holds(ledger: Ledger) -> None:
+    """Who beats keeps its deliveries; who is silent or has left without them does not, and is forgotten in time."""
+    await owed(ledger, 3)
+    for name in ("w1", "w2", "w3"):
+        await ledger.beat(worker(name), NOW, LONG_AGO)
+        await ledger.claim_deliveries(worker(name), {"h": 1}, at(9), 1)
+    assert await ledger.beat(worker("w1"), at(40), at(10)) == 2
+    assert await ledger.beat(worker("w1"), at(41), at(10)) == 0
+    assert await ledger.beat(worker("w1"), at(42), at(11), leaving=True) == 1
+    assert len(await claim(ledger, process="w4")) == 3
+    assert {process.id for process in (await ledger.summary(at(50))).processes} == {"w2", "w3"}
+    await ledger.beat(worker("w4"), at(200), at(170))
+    assert {process.id for process in (await ledger.summary(at(50))).processes} == {"w4"}
+
+
+async def test_replay_is_a_new_run(ledger: Ledger) -> None:
+    """Replaying runs a settled delivery anew and leaves the old run as it was; a waiting one is left alone."""
+    await owed(ledger, 2)
+    first, second = await claim(ledger)
+    await ledger.settle_deliveries([ended(first, Outcome.SUCCEEDED, SUCCEEDED)])
+    (again,) = await ledger.replay([first.delivery.id, second.delivery.id, first.delivery.id], "ada", at(300))
+    assert (again.run, again.state, again.due_at, again.replayed_by) == (2, PENDING, at(300), "ada")
+    assert again.event_id == first.event.id
+    assert await ledger.replay([first.delivery.id], "ada", at(301)) == []
+    (work,) = await claim(ledger, seconds=300)
+    assert (work.delivery.id, work.attempt.number) == (again.id, 1)
+    await ledger.settle_deliveries([ended(work, Outcome.FAILED, DISCARDED)])
+    (third,) = await ledger.replay([first.delivery.id, again.id], "bob", at(302))
+    assert third.run == 3
+    runs = [item.delivery.state for item in (await ledger.story("task_0")).deliveries]
+    assert runs == [SUCCEEDED, DISCARDED, PENDING]
+
+
+async def test_replay_of_an_unknown_delivery_does_nothing(ledger: Ledger) -> None:
+    """One unknown id stops the whole replay."""
+    await owed(ledger)
+    (work,) = await claim(ledger)
+    await ledger.settle_deliveries([ended(work, Outcome.SUCCEEDED, SUCCEEDED)])
+    with pytest.raises(NotFound, match="dlv_none"):
+        await ledger.replay([work.delivery.id, "dlv_none"], "ada", NOW)
+    assert len(await ledger.deliveries(Query())) == 1
+
+
+async def test_next_due_tells_of_whatever_waits(ledger: Ledger) -> None:
+    """The next due time is that of an event not fanned out, then of a pending delivery; late events do not count."""
+    assert await ledger.next_due() is None
+    await working(ledger)
+    await ledger.record(fact(COMPLETED, seconds=5))
+    assert await ledger.next_due() == at(5)
+    await ledger.fan_out(at(6), 10)
+    assert await ledger.next_due() == at(6)
+    await claim(ledger)
+    await ledger.record(fact(PROCESSING))
+    assert await ledger.next_due() is None

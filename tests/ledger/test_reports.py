@@ -1,0 +1,167 @@
+"""What people are told: lists, stories, and a summary whose numbers are true."""
+
+import asyncio
+
+import pytest
+
+from ringback.errors import LedgerMismatch, NotFound
+from ringback.ledger import Ledger, Query
+from ringback.model import DeliveryState, EventType, Kind, Outcome, Source, TaskState, Trust
+
+from .builders import (
+    COMPLETED,
+    FAILED,
+    NOW,
+    PROCESSING,
+    at,
+    claim,
+    claimed,
+    ended,
+    fact,
+    new_task,
+    other,
+    submitted,
+    worker,
+    working,
+)
+from .conftest import Engine
+
+
+async def test_summary_counts_everything(ledger: Ledger) -> None:
+    """Every number of the summary can be recounted from what was done."""
+    await working(ledger, "g", "h")
+    await submitted(ledger, "task_a", "p-a", url_key="f1")
+    await submitted(ledger, "task_b", "p-b", url_key="f1")
+    await submitted(ledger, "task_c", "p-c", provider="reapi")
+    await submitted(ledger, "task_d", "p-d", url_key="f2")
+    await claimed(ledger, "task_e")
+    for arrival in (
+        fact(PROCESSING, "task_a", "p-a"),
+        fact(COMPLETED, "task_a", "p-a", event_id="e", trust=Trust.SIGNED),
+        fact(COMPLETED, "task_a", "p-a"),
+        fact(FAILED, "task_a", "p-a"),
+        fact(FAILED, "task_d", "p-d", event_id="e", trust=Trust.SIGNED),
+        fact(COMPLETED, "task_b", "p-b", source=Source.POLL),
+        fact(COMPLETED, "task_c", "p-c", provider="reapi", source=Source.POLL),
+        other(Kind.HINT, "task_d"),
+        other(Kind.UNRECOGNISED, "task_d"),
+        other(Kind.UNRECOGNISED, None),
+        other(Kind.UNRECOGNISED, None),
+    ):
+        await ledger.record(arrival)
+    await ledger.fan_out(at(5), 4)
+    (first, *_) = await claim(ledger, "g")
+    await ledger.settle_deliveries([ended(first, Outcome.SUCCEEDED, DeliveryState.SUCCEEDED)])
+    await ledger.reject({("qingbo", "mac"): 2, ("", "route"): 1}, NOW)
+    await ledger.reject({("qingbo", "mac"): 3}, at(86_400))
+    got = await ledger.summary(at(30))
+    assert got.tasks == {COMPLETED: 3, TaskState.SUBMITTED: 1, TaskState.PENDING: 1}
+    assert got.tasks_by_provider == {"qingbo": 4, "reapi": 1}
+    assert got.events == {
+        EventType.TASK_COMPLETED: 3, EventType.TASK_FAILED: 1, EventType.TASK_PROGRESSED: 1,
+        EventType.CALLBACK_UNRECOGNISED: 2,
+    }  # fmt: skip
+    assert (got.callbacks, got.duplicates, got.conflicts, got.hints, got.unrecognised) == (9, 2, 2, 1, 2)
+    assert (got.settled_by_poll, got.recovered, got.unknown_sends) == (2, 1, 1)
+    assert got.deliveries == {DeliveryState.SUCCEEDED: 1, DeliveryState.RUNNING: 3, DeliveryState.PENDING: 4}
+    assert (got.attempts, got.waiting_events, got.oldest_due_at) == ({Outcome.SUCCEEDED: 1}, 2, at(5))
+    assert got.rejections == {("qingbo", "mac"): 5, ("", "route"): 1}
+    assert (got.open_by_url_key, got.handlers) == ({"f2": 1}, {"g": NOW, "h": NOW})
+    assert (got.processes, got.orphaned) == ((worker(),), {})
+    later = await ledger.summary(at(100_000))
+    assert (later.processes, later.orphaned) == ((), {"h": 4})
+
+
+async def test_empty_ledger_has_an_empty_summary(ledger: Ledger) -> None:
+    """A fresh ledger counts nothing."""
+    got = await ledger.summary(NOW)
+    assert (got.tasks, got.events, got.callbacks, got.deliveries, got.oldest_due_at) == ({}, {}, 0, {}, None)
+
+
+async def test_lists_are_filtered_newest_first(ledger: Ledger) -> None:
+    """Each filter of a query narrows its list, and together they narrow further."""
+    await working(ledger, "g", "h")
+    await submitted(ledger, "task_a", "p-a")
+    await submitted(ledger, "task_b", "p-b", provider="reapi")
+    await ledger.record(fact(COMPLETED, "task_a", "p-a"))
+    await ledger.record(fact(FAILED, "task_b", "p-b", provider="reapi"))
+    await ledger.fan_out(NOW, 10)
+    (work, _) = await claim(ledger, "g")
+    await ledger.settle_deliveries([ended(work, Outcome.FAILED, DeliveryState.DISCARDED, error="Broken PIPE")])
+
+    async def tasks(**query: object) -> list[str]:
+        return [task.id for task in await ledger.tasks(Query(**query))]  # type: ignore[arg-type]
+
+    async def events(**query: object) -> list[str | None]:
+        return [event.task_id for event in await ledger.events(Query(**query))]  # type: ignore[arg-type]
+
+    async def deliveries(**query: object) -> int:
+        return len(await ledger.deliveries(Query(**query)))  # type: ignore[arg-type]
+
+    assert await tasks() == ["task_b", "task_a"]
+    assert await tasks(limit=1) == await tasks(state="failed") == await tasks(provider="reapi") == ["task_b"]
+    assert await tasks(task_id="task_a") == await tasks(ids=("task_a", "task_x")) == ["task_a"]
+    assert await tasks(ids=()) == await tasks(ids=("task_a",), task_id="task_b") == []
+    assert await tasks(ids=("task_a", "task_b"), state="failed") == ["task_b"]
+    assert await events() == ["task_b", "task_a"]
+    assert await events(type="task.completed") == await events(event_id=work.event.id) == ["task_a"]
+    assert await events(task_id="task_b") == await events(provider="reapi") == ["task_b"]
+    assert await events(ids=(work.event.id,)) == ["task_a"]
+    assert await deliveries() == 4
+    assert await deliveries(handler="g") == await deliveries(event_id=work.event.id) == 2
+    assert await deliveries(task_id="task_a", handler="h") == 1
+    assert await deliveries(state="discarded") == await deliveries(text="broken pipe") == 1
+    assert await deliveries(provider="reapi", state="running") == 1
+    assert await deliveries(ids=(work.delivery.id,)) == 1
+
+
+async def test_story_is_found_by_any_name(ledger: Ledger) -> None:
+    """A task's story is found by our id, the user's key or the provider's id, ours first."""
+    await submitted(ledger, "task_a", "p-a", key="k")
+    await ledger.add_task(new_task("task_b", key="task_a"))
+    for name in ("task_a", "k", "p-a"):
+        assert (await ledger.story(name)).task.id == "task_a"
+    with pytest.raises(NotFound, match="nobody"):
+        await ledger.story("nobody")
+
+
+async def test_newest_secret_must_be_known(engine: Engine) -> None:
+    """A process that lacks the newest secret is refused; rotation goes forward, in any order of the list."""
+    old, new = await engine.open(), await engine.open()
+    await old.enlist_keys(["f1"], NOW)
+    await new.enlist_keys(["f2", "f1"], at(1))
+    with pytest.raises(LedgerMismatch, match="f2"):
+        await old.enlist_keys(["f1"], at(2))
+    await new.enlist_keys(["f1", "f2"], at(3))
+    await new.enlist_keys(["f2"], at(4))
+    with pytest.raises(LedgerMismatch, match="f2"):
+        await old.enlist_keys([], at(5))
+
+
+async def test_changed_wakes_for_our_own_and_for_foreign_writes(engine: Engine) -> None:
+    """Who waits is woken by a write through this ledger object or through another one on the same database."""
+    ledger, neighbour = await engine.open(), await engine.open()
+    seen = await ledger.changed(0, 5)
+    for writer in (ledger, neighbour):
+        while (latest := await ledger.changed(seen, 0.3)) != seen:
+            seen = latest  # what was written before is told, too
+        waiting = asyncio.create_task(ledger.changed(seen, 10))
+        await writer.reject({("qingbo", "mac"): 1}, NOW)
+        latest = await asyncio.wait_for(waiting, 5)
+        assert latest != seen
+        seen = latest
+
+
+async def test_changed_gives_up_after_its_timeout(ledger: Ledger) -> None:
+    """Where nothing is written the count comes back as it was."""
+    seen = 0
+    while (latest := await ledger.changed(seen, 0.3)) != seen:
+        seen = latest
+    assert await ledger.changed(seen, 0.01) == seen
+
+
+async def test_probe_writes(ledger: Ledger) -> None:
+    """Readiness is known by writing."""
+    seen = await ledger.changed(0, 1)
+    await ledger.probe(at(1))
+    assert await ledger.changed(seen, 1) != seen

@@ -1,0 +1,104 @@
+"""Liveness and readiness."""
+
+import asyncio
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import receiver.web.health as health_module
+from receiver.web import create_app
+
+from .conftest import MakeSettings, Receiver, Start, client_of, path_of
+
+
+@contextmanager
+def locked(settings_path: Path) -> Iterator[None]:
+    """Hold the ledger's lock, as another writer would."""
+    with Path(f"{settings_path}.lock").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every readiness request try the ledger anew."""
+    monkeypatch.setattr(health_module, "PROBE_SECONDS", 0.0)
+
+
+async def test_healthz_never_touches_the_ledger(make_settings: MakeSettings) -> None:
+    """The process lives, whatever the ledger does."""
+    async with client_of(create_app(make_settings())) as client:
+        assert (await client.get("/healthz")).json() == {"status": "ok"}
+        assert (await client.head("/healthz")).status_code == 200
+        assert (await client.post("/healthz")).json() == {"error": "Method Not Allowed"}
+    assert not make_settings().database_path.exists()
+
+
+async def test_ready_when_the_ledger_can_be_written(receiver: Receiver) -> None:
+    """All is well."""
+    response = await receiver.get("/readyz", token=None)
+    assert response.status_code == 200
+    assert response.json() == {"ready": True, "ledger": "ok", "secret": "configured", "public_url": "configured"}
+    assert (await receiver.client.head("/readyz")).status_code == 200
+
+
+async def test_missing_public_url_is_told_and_is_no_fault(start: Start) -> None:
+    """Without a public URL the poller fetches; the receiver is ready all the same."""
+    async with start(public_url=None) as receiver:
+        response = await receiver.get("/readyz")
+    assert response.status_code == 200
+    assert response.json()["public_url"].startswith("missing")
+
+
+async def test_lock_held_by_another_turns_red_and_green_again(receiver: Receiver) -> None:
+    """While another process holds the write lock: 503 with the reason for callbacks and readiness; then 200 again."""
+    with locked(receiver.settings.database_path):
+        callback = await receiver.push()
+        assert (callback.status_code, callback.headers["retry-after"]) == (503, "5")
+        response = await receiver.get("/readyz")
+        assert (response.status_code, response.json()["ready"]) == (503, False)
+        assert "lock" in response.json()["ledger"]
+        assert str(receiver.settings.database_path.parent) not in response.text
+    assert (await receiver.push()).status_code == 200
+    assert (await receiver.get("/readyz")).status_code == 200
+
+
+@pytest.mark.usefixtures("no_rest")
+async def test_probe_has_an_end(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger that does not answer in time is not ready."""
+    monkeypatch.setattr(health_module, "PROBE_TIMEOUT_SECONDS", 0.05)
+    async with start() as receiver:
+        with locked(receiver.settings.database_path):
+            response = await receiver.get("/readyz")
+    assert response.json()["ledger"] == "the ledger did not answer within 0.05 s"
+
+
+async def test_many_requests_share_one_try(receiver: Receiver) -> None:
+    """However many ask, the ledger is tried once a second."""
+    before = receiver.state.written_at
+    await asyncio.gather(*(receiver.get("/readyz") for _ in range(20)))
+    tried = receiver.state.written_at
+    assert tried > before
+    await receiver.get("/readyz")
+    assert receiver.state.written_at == tried
+
+
+async def test_last_write_counts(receiver: Receiver) -> None:
+    """What a callback's commit just showed needs no further try."""
+    await receiver.push()
+    receiver.state.note_write("the disk is full")
+    response = await receiver.get("/readyz")
+    assert (response.status_code, response.json()["ledger"]) == (503, "the disk is full")
+
+
+async def test_unopened_ledger_is_red(make_settings: MakeSettings, tmp_path: Path) -> None:
+    """Where the ledger cannot be opened, readiness says why, without saying where it lies."""
+    settings = make_settings(database_url=f"sqlite:///{tmp_path}/none/ringback.db")
+    async with client_of(create_app(settings)) as client:
+        response = await client.get("/readyz")
+        assert response.status_code == 503
+        assert response.json()["ledger"] != "ok"
+        assert (await client.post(path_of(), content=b"{}")).status_code == 503

@@ -1,0 +1,87 @@
+"""What Prometheus sees, and who may look."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from receiver.web import create_app
+from ringback.providers.signatures import callback_mac
+
+from .conftest import SECRET, TASK, MakeSettings, Receiver, Start, client_of, path_of, submitted
+
+
+def samples_of(text: str) -> dict[tuple[str, ...], float]:
+    """Parse an exposition: name and label values to value."""
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def test_counts_of_process_and_ledger(receiver: Receiver) -> None:
+    """Callbacks by verdict, rejections by reason, the latency histogram, and the ledger's states."""
+    await submitted(receiver.ledger)
+    for _ in range(3):
+        await receiver.push()
+    await receiver.client.post(f"/callbacks/qingbo/{TASK}.x")
+    response = await receiver.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    samples = samples_of(response.text)
+    assert samples["ringback_callbacks_total", "qingbo", "new"] == 1
+    assert samples["ringback_callbacks_total", "qingbo", "duplicate"] == 2
+    assert samples["ringback_rejections_total", "qingbo", "token"] == 1
+    assert samples["ringback_intake_seconds_count",] == 3
+    assert samples["ringback_intake_seconds_bucket", "+Inf"] == 3
+    assert samples["ringback_inflight_bytes",] == 0
+    assert samples["ringback_ledger_up",] == 1
+    assert samples["ringback_tasks", "completed"] == 1
+    assert samples["ringback_deliveries", "pending"] == 0
+    assert samples["ringback_waiting_events",] == 1
+    assert samples["ringback_oldest_due_seconds",] == 0
+    assert callback_mac(SECRET, "qingbo", TASK).decode() not in response.text
+
+
+async def test_ledger_is_counted_once_in_a_while(receiver: Receiver) -> None:
+    """The counts of the process are fresh, those of the ledger a few seconds old."""
+    await receiver.get("/metrics")
+    await receiver.push()
+    samples = samples_of((await receiver.get("/metrics")).text)
+    assert samples["ringback_callbacks_total", "qingbo", "new"] == 1
+    assert samples["ringback_tasks", "completed"] == 0
+
+
+async def test_metrics_without_a_ledger(make_settings: MakeSettings, tmp_path: object) -> None:
+    """While the ledger cannot be opened its part is missing, and `ringback_ledger_up` says so."""
+    settings = make_settings(database_url=f"sqlite:///{tmp_path}/none/ringback.db", metrics_public=True)
+    async with client_of(create_app(settings)) as client:
+        await client.post(path_of(), content=b"{}")
+        samples = samples_of((await client.get("/metrics")).text)
+    assert samples["ringback_ledger_up",] == 0
+    assert samples["ringback_rejections_total", "qingbo", "unavailable"] == 1
+    assert ("ringback_tasks", "completed") not in samples
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/api/tasks", "/api/nothing", "/api/"])
+async def test_admin_token_is_needed(receiver: Receiver, path: str) -> None:
+    """Without the right bearer token: 401, also for paths that do not exist."""
+    wrong = ["", "Bearer", "Bearer ", "Bearer wrong", "Basic the-admin-token", "the-admin-token", "Bearer caf\xe9"]
+    for value in wrong:
+        response = await receiver.client.get(path, headers=[(b"authorization", value.encode("latin-1"))])
+        assert response.status_code == 401
+        assert response.headers["www-authenticate"].startswith("Bearer")
+    right = await receiver.client.get(path, headers={"authorization": "bEARER  the-admin-token "})
+    assert right.status_code == (200 if path in ("/metrics", "/api/tasks") else 404)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/api/tasks", "/api/nothing"])
+async def test_nothing_is_there_without_a_token(start: Start, path: str) -> None:
+    """While no admin token is set neither metrics nor the API exist."""
+    async with start(admin_token=None) as receiver:
+        assert (await receiver.get(path)).status_code == 404
+
+
+async def test_public_metrics_need_no_token(start: Start) -> None:
+    """With RINGBACK_METRICS_PUBLIC everybody may scrape, and the API stays closed."""
+    async with start(metrics_public=True, admin_token=None) as receiver:
+        assert (await receiver.get("/metrics", token=None)).status_code == 200
+        assert (await receiver.get("/api/tasks")).status_code == 404
