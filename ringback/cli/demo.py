@@ -26,9 +26,10 @@ from receiver import Event, Handlers
 from receiver.web.app import create_app
 from receiver.worker import Worker
 from ringback import logs
-from ringback.cli.demo_plan import ACTS, Act
+from ringback.cli.demo_plan import ACTS, Act, act_key
 from ringback.cli.demo_report import Findings, Line, lines
-from ringback.cli.serve import listening, serving
+from ringback.cli.run import run
+from ringback.cli.server import Server, listen
 from ringback.intake import Intake
 from ringback.ledger import Ledger, Query, open_ledger
 from ringback.lifecycle import is_terminal
@@ -70,14 +71,14 @@ def demo_handlers(handled: Counter[str]) -> Handlers:
     handlers = Handlers()
 
     @handlers.on("task.completed", name="publish", retry=Policy(attempts=5, base_seconds=0.2))
-    async def publish(event: Event) -> None:
+    async def publish(_: Event) -> None:
         handled["publish"] += 1
         if not handled["stumble"]:
             handled["stumble"] += 1
             raise ConnectionError("the demo's handler fails once, to show a retry")
 
     @handlers.on("task.failed", name="refund")
-    def refund(event: Event) -> None:
+    def refund(_: Event) -> None:
         handled["refund"] += 1
 
     return handlers
@@ -103,12 +104,12 @@ async def run_demo(folder: Path, console: Console, *, keep: bool) -> bool:
 @asynccontextmanager
 async def _stage(folder: Path) -> AsyncIterator[Stage]:
     """Start everything, and end it in the reverse order."""
-    stop = asyncio.Event()
+    stop, started = asyncio.Event(), asyncio.Event()
     handled: Counter[str] = Counter()
     async with AsyncExitStack() as stack:
         sandbox_url = await stack.enter_async_context(running(SANDBOX))
-        sock = listening("127.0.0.1", 0)
-        settings = _settings(folder, sandbox_url, sock.getsockname()[1])
+        listener = stack.enter_context(listen("127.0.0.1", 0))
+        settings = _settings(folder, sandbox_url, listener.getsockname()[1])
         ledger = await open_ledger(settings, create=True)
         stack.push_async_callback(ledger.close)
         outbound = await stack.enter_async_context(Outbound(settings))
@@ -116,7 +117,9 @@ async def _stage(folder: Path) -> AsyncIterator[Stage]:
         stack.callback(stop.set)
         group.create_task(Worker(settings, ledger, demo_handlers(handled)).run(stop))
         group.create_task(Poller(settings, ledger, outbound, Intake(ledger, settings)).run(stop))
-        await stack.enter_async_context(serving(create_app(settings, ledger=ledger), sock, settings))
+        server = Server(create_app(settings, ledger=ledger), settings, listener, started.set)
+        group.create_task(server.run_until(stop))
+        await started.wait()
         submitter = await stack.enter_async_context(Submitter(settings, ledger=ledger, outbound=outbound))
         yield Stage(settings, sandbox_url, ledger, submitter, handled)
 
@@ -140,7 +143,7 @@ def _settings(folder: Path, sandbox_url: str, port: int) -> Settings:
 async def _play(stage: Stage, console: Console) -> None:
     """Submit the plan and watch until everything is settled, or the time is up."""
     image_url = f"{stage.sandbox_url}/media/sample.png"
-    with Live(console=console, refresh_per_second=8, transient=not console.is_terminal) as live:
+    with Live(console=console, refresh_per_second=8) as live:
         try:
             async with asyncio.timeout(LIMIT_SECONDS), asyncio.TaskGroup() as group:
                 for place, act in enumerate(ACTS):
@@ -152,7 +155,7 @@ async def _play(stage: Stage, console: Console) -> None:
 
 
 async def _submit(stage: Stage, place: int, act: Act, image_url: str) -> None:
-    await stage.submitter.submit(act.provider, **act.form(image_url), key=f"demo-{place}")
+    await stage.submitter.submit(act.provider, **act.form(image_url), key=act_key(place))
 
 
 async def _watch(stage: Stage, live: Live) -> None:
@@ -185,7 +188,7 @@ async def _sandbox_tasks(stage: Stage) -> Sequence[dict[str, Any]]:
     """Ask the sandbox for its own books."""
 
     def ask() -> Sequence[dict[str, Any]]:
-        with urllib.request.urlopen(f"{stage.sandbox_url}/_sandbox/tasks", timeout=5) as answer:
+        with urllib.request.urlopen(f"{stage.sandbox_url}/_sandbox/tasks", timeout=5) as answer:  # noqa: S310 -- our own
             found: Sequence[dict[str, Any]] = json.load(answer)["tasks"]
             return found
 
@@ -207,7 +210,7 @@ async def _findings(stage: Stage) -> Findings:
 def _progress_table(tasks: dict[str, Task]) -> Table:
     table = Table("provider", "what happens", "state", "told by", "pushes", "asked", box=None, pad_edge=False)
     for place, act in enumerate(ACTS):
-        task = tasks.get(f"demo-{place}")
+        task = tasks.get(act_key(place))
         state = task.state.value if task else "…"
         table.add_row(
             act.provider,

@@ -50,3 +50,8 @@ ACTS = (
     Act(name="429 at submission", provider="reapi", fault="submit_429", polled=True),
     Act(name="fails", provider="reapi", fault="failed", ends=TaskState.FAILED, polled=True),
 )
+
+
+def act_key(place: int) -> str:
+    """Give the key of the task at this place in the plan."""
+    return f"demo-{place}"

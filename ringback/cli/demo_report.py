@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ringback.cli.demo_plan import ACTS
+from ringback.cli.demo_plan import ACTS, act_key
 from ringback.ledger import Owed, Summary
 from ringback.model import DeliveryState, Event, Outcome, Source, Standing, Task, TaskState
 
@@ -49,14 +49,16 @@ def _task_lines(found: Findings) -> list[Line]:
     summary = found.summary
     failing = sum(act.ends is TaskState.FAILED for act in ACTS)
     polled = sum(act.polled for act in ACTS if act.provider == "qingbo")
-    charged = sum(task.charged_microdollars or 0 for task in found.tasks)
+    told = {
+        task.provider_id: task.charged_microdollars for task in found.tasks if task.charged_microdollars is not None
+    }
     return [
         _line("submitted", sum(summary.tasks.values()), len(found.sandbox_tasks), "tasks the providers accepted"),
         _line("completed", summary.tasks.get(TaskState.COMPLETED, 0), len(ACTS) - failing, "expected"),
         _line("failed", summary.tasks.get(TaskState.FAILED, 0), failing, "expected"),
         _line("one event per fact", sum(_is_final(e) for e in found.events), len(ACTS), "tasks"),
         _line("recovered by polling", summary.recovered, polled, "pushes that were lost or too large"),
-        _line("charged by qingbo, micro-dollars", charged, _spent(found.sandbox_tasks), "the provider's books"),
+        _line("charged, where told, in $0.000001", sum(told.values()), _spent(found.sandbox_tasks, told), "its books"),
     ]
 
 
@@ -72,7 +74,7 @@ def _push_lines(found: Findings) -> list[Line]:
         _line("duplicates ignored", summary.duplicates, kept - first - summary.hints, "received, less the first ones"),
         _line("about another task, set aside", summary.unrecognised, _of_kind(pushes, "wrong_task"), "pushes sent"),
         _line("forgeries refused", refused, len(forged), "pushes sent with a wrong token"),
-        _line("forgeries accepted", 0, sum(push["status_code"] == 200 for push in forged), "pushes sent"),
+        _line("facts taken from forgeries", _events_beyond_one(found, "forged_push"), 0, "expected"),
     ]
 
 
@@ -80,10 +82,11 @@ def _handler_lines(found: Findings) -> list[Line]:
     summary = found.summary
     owed = [item for item in found.deliveries if item.delivery.state is DeliveryState.SUCCEEDED]
     runs = sum(summary.attempts.values())
+    counted = found.handled["publish"] + found.handled["refund"]
     return [
         _line("deliveries succeeded", summary.deliveries.get(DeliveryState.SUCCEEDED, 0), len(owed), "listed"),
         _line("deliveries open", sum(summary.deliveries.values()) - len(owed), 0, "expected"),
-        _line("handler runs", runs, found.handled.total(), "the handlers' own count"),
+        _line("handler runs", runs, counted, "the handlers' own count"),
         _line("retried after an error", summary.attempts.get(Outcome.FAILED, 0), found.handled["stumble"], "raised"),
     ]
 
@@ -96,9 +99,16 @@ def _is_final(event: Event) -> bool:
     return event.type.value in FINAL and event.standing is Standing.ACCEPTED
 
 
-def _spent(sandbox_tasks: Sequence[Mapping[str, Any]]) -> int:
-    tasks = [task for task in sandbox_tasks if task["provider"] == "qingbo"]
+def _spent(sandbox_tasks: Sequence[Mapping[str, Any]], told: Mapping[str | None, int]) -> int:
+    tasks = [task for task in sandbox_tasks if task["id"] in told]
     return sum(task["charged_micro_usd"] - task["refunded_micro_usd"] for task in tasks)
+
+
+def _events_beyond_one(found: Findings, fault: str) -> int:
+    """Count what the ledger believes of the tasks with this fault beyond their one true event."""
+    keys = {act_key(place) for place, act in enumerate(ACTS) if act.fault == fault}
+    ids = {task.id for task in found.tasks if task.key in keys}
+    return sum(event.task_id in ids for event in found.events) - len(ids)
 
 
 def _of_kind(pushes: Sequence[Mapping[str, Any]], kind: str) -> int:

@@ -1,5 +1,6 @@
 """What `tasks`, `events`, `deliveries`, `doctor`, `work --once` and `migrate` show of a ledger with a story in it."""
 
+import re
 import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -59,10 +60,11 @@ async def story(ledger: Ledger, settings: Settings) -> None:
 
 
 @pytest.fixture
-def told(ringback: Ringback) -> None:
+def told(ringback: Ringback, secret: None, handlers: None) -> None:  # noqa: ARG001 -- they come first
     """Write the story, and let a worker run its handlers."""
     within(story)
     result = ringback("work", "--once", "--json")
+    assert result.exit_code == 0, result.output
     assert msgspec.json.decode(result.stdout) == {"attempts": 2}
 
 
@@ -78,12 +80,9 @@ def rows(ringback: Ringback, *arguments: str) -> list[dict[str, Any]]:
 def test_a_tasks_story(ringback: Ringback) -> None:
     """A task's timeline tells each step in order, each callback with its verdict, and each attempt."""
     text = ringback("tasks", "show", "mine").stdout
-    lines = text.split("\n\n")[1].splitlines()[1:]
-    told = [line.split("  ") for line in lines]
-    steps = [" ".join(cell.strip() for cell in (cells := [c for c in row if c.strip()])[2:4]) for row in told]
-    assert (
-        steps[:3] == ["task recorded", "request sent", "request accepted qingbo calls it task-wave1"][:1] + steps[1:3]
-    )
+    told = [re.split(r"  +", line)[2:4] for line in text.split("\n\n")[1].splitlines()[1:]]
+    steps = [" ".join(cells) for cells in told]
+    assert steps[0] == "task recorded"
     for step in (
         "callback new",
         "callback contradicted",
@@ -199,7 +198,7 @@ def test_doctor(ringback: Ringback, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_doctor_finds_what_is_wrong(folder: Path, ringback: Ringback, monkeypatch: pytest.MonkeyPatch) -> None:
     """A handler that does not load, a secret that was dropped and a clock that went back are each ✗, with advice."""
 
-    async def ahead(ledger: Ledger, settings: Settings) -> None:
+    async def ahead(ledger: Ledger, _: Settings) -> None:
         later = datetime.now(UTC) + timedelta(hours=1)
         await ledger.add_task(Task(id="task_1", provider="qingbo", created_at=later, url_key="0123456789abcdef"))
 

@@ -1,0 +1,184 @@
+-- The whole current SQLite schema of the ledger. A fresh database is made from this file alone; the steps by which an
+-- older one gets here are in ringback/ledger/migrations/sqlite, and a test proves that both roads end equal.
+--
+-- Times are whole microseconds since 1970 UTC, money whole micro-dollars, JSON is text. Rowid tables with narrow
+-- unique indexes: a random text primary key that holds the body halves the insert rate.
+
+PRAGMA user_version = 1;
+
+-- One piece of work asked of a provider.
+CREATE TABLE tasks (
+    seq                  INTEGER PRIMARY KEY,
+    id                   TEXT NOT NULL,     -- ours: task_…
+    provider             TEXT NOT NULL,
+    provider_id          TEXT,              -- the provider's; null until it is known
+    origin               TEXT NOT NULL CHECK (origin IN ('submission', 'callback')),
+    state                TEXT NOT NULL CHECK (state IN
+        ('pending', 'submitted', 'processing', 'completed', 'failed', 'cancelled', 'expired')),
+    settled_by           TEXT CHECK (settled_by IN ('callback', 'poll', 'submission', 'ringback')), -- who said so
+    settled_event        TEXT,              -- the event that settled it: results and error are there
+    settled_at           INTEGER,
+    form                 TEXT,              -- what the user asked for, JSON; null for tasks known by callback only
+    key                  TEXT,              -- the user's own, unique: same key, same task
+    request_hash         TEXT,              -- tells the same request from another one under the same key
+    metadata             TEXT NOT NULL DEFAULT '{}', -- the user's JSON object, never sent
+    url_key              TEXT,              -- fingerprint of the secret behind its callback URL; null: no URL was sent
+    created_at           INTEGER NOT NULL,
+    sent_at              INTEGER,           -- the claim to send; null: may be sent
+    sends                INTEGER NOT NULL DEFAULT 0,
+    resend_at            INTEGER,           -- when the poller may (re)send; null: never
+    send_note            TEXT,              -- how the last sending ended, for people
+    accepted_at          INTEGER,           -- when the provider's id was saved from its answer
+    progress             INTEGER CHECK (progress BETWEEN 0 AND 100),
+    fetch_at             INTEGER,           -- when the poller asks next; null: never
+    fetched_at           INTEGER,           -- when it last asked
+    fetch_lease          INTEGER,           -- what fetch_at was set to by who is asking; another value is a newer wish
+    fetches              INTEGER NOT NULL DEFAULT 0,
+    callbacks            INTEGER NOT NULL DEFAULT 0, -- authentic requests that came for it
+    kept                 INTEGER NOT NULL DEFAULT 0, -- rows of `callbacks` and unrecognised events kept for it
+    price_microdollars   INTEGER,           -- expected
+    charged_microdollars INTEGER,           -- as the provider says
+    -- A final state has its time and its author, any other has neither.
+    CHECK ((state IN ('completed', 'failed', 'cancelled', 'expired')) = (settled_at IS NOT NULL)),
+    CHECK ((settled_at IS NULL) = (settled_by IS NULL)),
+    -- Only the provider can say that a task was cancelled.
+    CHECK (state <> 'cancelled' OR settled_by <> 'ringback')
+) STRICT;
+CREATE UNIQUE INDEX tasks_id ON tasks (id);
+CREATE UNIQUE INDEX tasks_key ON tasks (key) WHERE key IS NOT NULL;
+CREATE UNIQUE INDEX tasks_provider_id ON tasks (provider, provider_id) WHERE provider_id IS NOT NULL;
+CREATE INDEX tasks_fetch ON tasks (provider, fetch_at) WHERE fetch_at IS NOT NULL;
+CREATE INDEX tasks_resend ON tasks (resend_at) WHERE resend_at IS NOT NULL;
+CREATE INDEX tasks_pending ON tasks (provider) WHERE state = 'pending';
+
+-- One deduplicated fact. Its key row outlives its body (see RINGBACK_DEDUP_DAYS).
+CREATE TABLE events (
+    seq               INTEGER PRIMARY KEY,
+    id                TEXT NOT NULL,        -- evt_…
+    type              TEXT NOT NULL CHECK (type IN
+        ('task.completed', 'task.failed', 'task.cancelled', 'task.expired', 'task.progressed',
+         'callback.received', 'callback.unrecognised')),
+    provider          TEXT NOT NULL,
+    task_id           TEXT,
+    status            TEXT,                 -- the task state it speaks of; null when not about a task
+    source            TEXT NOT NULL CHECK (source IN ('callback', 'poll', 'submission', 'ringback')),
+    trust             TEXT NOT NULL CHECK (trust IN ('signed', 'token', 'partial', 'none')),
+    standing          TEXT NOT NULL CHECK (standing IN ('accepted', 'late', 'contradicted')),
+    conflict          TEXT,                 -- why it is marked: task_mismatch, …
+    provider_event_id TEXT,
+    event_key         TEXT,                 -- unique: the provider's event id in its scope, or the body's hash
+    fact_key          TEXT,                 -- unique: our task id and the status
+    results           TEXT NOT NULL DEFAULT '[]',
+    error             TEXT,
+    body              BLOB NOT NULL,        -- the first request, byte for byte
+    headers           TEXT NOT NULL DEFAULT '[]',
+    received_at       INTEGER NOT NULL,
+    last_seen_at      INTEGER NOT NULL,
+    duplicates        INTEGER NOT NULL DEFAULT 0, -- further requests that said the same
+    hold_until        INTEGER,              -- not fanned out before: its task may yet be adopted
+    fanned_out_at     INTEGER               -- when its deliveries were written; null: not yet
+) STRICT;
+CREATE UNIQUE INDEX events_id ON events (id);
+CREATE UNIQUE INDEX events_event_key ON events (event_key) WHERE event_key IS NOT NULL;
+CREATE UNIQUE INDEX events_fact_key ON events (fact_key) WHERE fact_key IS NOT NULL;
+CREATE INDEX events_task ON events (task_id);
+CREATE INDEX events_waiting ON events (seq) WHERE fanned_out_at IS NULL AND standing = 'accepted';
+
+-- Requests that are kept although they made no event of their own, or whose event alone would not show them.
+CREATE TABLE callbacks (
+    seq         INTEGER PRIMARY KEY,
+    provider    TEXT NOT NULL,
+    task_id     TEXT,
+    event_id    TEXT,                       -- the event it conflicts with, or made
+    verdict     TEXT NOT NULL CHECK (verdict IN ('conflict', 'unrecognised', 'hint')),
+    reason      TEXT NOT NULL,
+    trust       TEXT NOT NULL CHECK (trust IN ('signed', 'token', 'partial', 'none')),
+    received_at INTEGER NOT NULL,
+    headers     TEXT NOT NULL DEFAULT '[]',
+    body        BLOB                        -- null: the same bytes are in the event
+) STRICT;
+CREATE INDEX callbacks_task ON callbacks (task_id);
+
+-- What the workers' code can handle. An event is matched against this table, so that a rolling deploy loses nothing.
+CREATE TABLE handlers (
+    name          TEXT PRIMARY KEY,
+    patterns      TEXT NOT NULL,            -- JSON: [{"event": glob, "provider": glob, "model": glob}, …], `*` only
+    since         INTEGER,                  -- reserved for catch-up
+    registered_at INTEGER NOT NULL,
+    seen_at       INTEGER NOT NULL
+) STRICT;
+
+-- One event owed to one handler, per run.
+CREATE TABLE deliveries (
+    seq         INTEGER PRIMARY KEY,
+    id          TEXT NOT NULL,              -- dlv_…
+    event_seq   INTEGER NOT NULL REFERENCES events (seq),
+    handler     TEXT NOT NULL,
+    run         INTEGER NOT NULL DEFAULT 1, -- 1, then one more for each replay
+    state       TEXT NOT NULL CHECK (state IN ('pending', 'running', 'succeeded', 'discarded', 'cancelled')),
+    due_at      INTEGER NOT NULL,
+    attempts    INTEGER NOT NULL DEFAULT 0, -- those that count
+    lapses      INTEGER NOT NULL DEFAULT 0, -- those whose worker died or fell silent
+    attempt     TEXT,                       -- the current attempt: the fence
+    worker      TEXT,
+    created_at  INTEGER NOT NULL,
+    settled_at  INTEGER,
+    reason      TEXT,                       -- the last error, or why it was discarded or cancelled
+    replayed_by TEXT,                       -- who asked for this run
+    CHECK ((state IN ('succeeded', 'discarded', 'cancelled')) = (settled_at IS NOT NULL)),
+    CHECK ((state = 'running') = (worker IS NOT NULL)),
+    CHECK (state <> 'running' OR attempt IS NOT NULL)
+) STRICT;
+CREATE UNIQUE INDEX deliveries_id ON deliveries (id);
+CREATE UNIQUE INDEX deliveries_once ON deliveries (event_seq, handler, run);
+CREATE INDEX deliveries_due ON deliveries (handler, due_at) WHERE state = 'pending';
+CREATE INDEX deliveries_running ON deliveries (worker) WHERE state = 'running';
+
+-- One run of a delivery; closed once.
+CREATE TABLE attempts (
+    seq          INTEGER PRIMARY KEY,
+    id           TEXT NOT NULL,             -- att_…
+    delivery_seq INTEGER NOT NULL REFERENCES deliveries (seq),
+    number       INTEGER NOT NULL,
+    worker       TEXT NOT NULL,
+    started_at   INTEGER NOT NULL,
+    finished_at  INTEGER,
+    outcome      TEXT CHECK (outcome IN ('succeeded', 'failed', 'timed_out', 'lapsed', 'released')),
+    error        TEXT,
+    traceback    TEXT,                      -- bounded
+    CHECK ((finished_at IS NULL) = (outcome IS NULL))
+) STRICT;
+CREATE UNIQUE INDEX attempts_id ON attempts (id);
+CREATE INDEX attempts_delivery ON attempts (delivery_seq);
+
+-- Requests that were turned away, by day (UTC): counts only, never content.
+CREATE TABLE rejections (
+    provider TEXT NOT NULL,
+    reason   TEXT NOT NULL,
+    day      TEXT NOT NULL,
+    count    INTEGER NOT NULL,
+    PRIMARY KEY (provider, reason, day)
+) STRICT, WITHOUT ROWID;
+
+-- The processes that were seen lately. A worker silent for 30 s is dead, and its deliveries come back.
+CREATE TABLE processes (
+    id         TEXT PRIMARY KEY,
+    role       TEXT NOT NULL CHECK (role IN ('worker', 'poller')),
+    host       TEXT NOT NULL,
+    pid        INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    seen_at    INTEGER NOT NULL
+) STRICT;
+
+-- The secrets behind our callback URLs, by fingerprint: a process without the newest one refuses to start.
+CREATE TABLE url_keys (
+    fingerprint   TEXT PRIMARY KEY,
+    first_seen_at INTEGER NOT NULL
+) STRICT;
+
+-- One row that readiness writes, to know that the file can be written.
+CREATE TABLE probe (
+    only       INTEGER PRIMARY KEY CHECK (only = 1),
+    written_at INTEGER NOT NULL
+) STRICT;
+INSERT INTO probe VALUES (1, 0);
