@@ -4,12 +4,11 @@ It reads what came, in the provider's words, gives it to the ledger in ours, and
 a handler and never sends anything. Called by `receiver.web` for every push and by `submitter.poller`.
 """
 
-import asyncio
 from datetime import datetime
 
 import structlog
 
-from ringback.errors import LedgerUnavailable, Unreadable, Unsupported
+from ringback.errors import Unreadable, Unsupported
 from ringback.ledger import IntakeLedger
 from ringback.model import Arrival, Callback, Kind, Reading, Receipt, Source, Task, TaskState, Trust
 from ringback.providers import Provider
@@ -17,6 +16,7 @@ from ringback.settings import Settings
 
 log = structlog.get_logger("ringback.intake")
 
+TOLD = {Source.CALLBACK: "callback.received", Source.POLL: "poll.received", Source.RINGBACK: "task.presumed"}
 CONFIRMED = frozenset({Trust.SIGNED, Trust.TOKEN})  # grades that need no confirmation by a fetch
 
 
@@ -27,9 +27,7 @@ class Intake:
         self._ledger = ledger
         self._timeout_seconds = settings.commit_timeout_seconds
 
-    async def pushed(
-        self, provider: Provider, task_id: str | None, trust: Trust, callback: Callback, now: datetime
-    ) -> Receipt:
+    async def pushed(self, provider: Provider, task_id: str | None, trust: Trust, callback: Callback) -> Receipt:
         """Take in an authentic callback. `task_id` is ours, from the URL; None on an account endpoint.
 
         Raises:
@@ -37,7 +35,7 @@ class Intake:
             LedgerRejected: this one can never be stored.
         """
         if trust not in CONFIRMED:
-            return await self.hinted(provider, task_id, trust, callback, "unconfirmed", now)
+            return await self.hinted(provider, task_id, trust, callback, "unconfirmed")
         reading, reason = _read(provider, callback)
         arrival = Arrival(
             kind=Kind.FACT if reading else Kind.UNRECOGNISED,
@@ -52,7 +50,7 @@ class Intake:
         return await self._enter(arrival)
 
     async def hinted(
-        self, provider: Provider, task_id: str | None, trust: Trust, callback: Callback, reason: str, now: datetime
+        self, provider: Provider, task_id: str | None, trust: Trust, callback: Callback, reason: str
     ) -> Receipt:
         """Take in a request that proves nothing by itself: its task becomes due for a fetch, nothing else moves."""
         arrival = Arrival(
@@ -95,13 +93,17 @@ class Intake:
         return await self._enter(arrival)
 
     async def _enter(self, arrival: Arrival) -> Receipt:
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                receipt = await self._ledger.record(arrival)
-        except TimeoutError:
-            message = f"the ledger did not commit within {self._timeout_seconds:g} s"
-            raise LedgerUnavailable(message) from None
-        _tell(arrival, receipt)
+        receipt = await self._ledger.record(arrival, timeout_seconds=self._timeout_seconds)
+        log.info(
+            TOLD[arrival.source],
+            provider=arrival.provider,
+            task=receipt.task_id,
+            event_id=receipt.event_id,
+            verdict=receipt.verdict,
+            state=receipt.state,
+            trust=arrival.trust,
+            reason=arrival.reason,
+        )
         return receipt
 
 
@@ -110,17 +112,3 @@ def _read(provider: Provider, callback: Callback) -> tuple[Reading | None, str |
         return provider.read_callback(callback), None
     except (Unreadable, Unsupported) as error:
         return None, str(error)
-
-
-def _tell(arrival: Arrival, receipt: Receipt) -> None:
-    names = {Source.CALLBACK: "callback.received", Source.POLL: "poll.received"}
-    log.info(
-        names.get(arrival.source, "task.presumed"),
-        provider=arrival.provider,
-        task=receipt.task_id,
-        event_id=receipt.event_id,
-        verdict=receipt.verdict.value,
-        state=receipt.state.value if receipt.state else None,
-        trust=arrival.trust.value,
-        reason=arrival.reason,
-    )

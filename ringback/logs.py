@@ -29,9 +29,17 @@ def mask(text: str) -> str:
 
 
 def _guises(secret: str) -> set[str]:
-    """Give a secret as it may stand in a line: as it is, as Python shows it, and either inside of JSON."""
-    shown = {secret, repr(secret)[1:-1], repr(secret.encode(errors="replace"))[2:-1]}
-    return shown | {json.dumps(text, ensure_ascii=narrow)[1:-1] for text in shown for narrow in (True, False)}
+    """Give a secret as it may stand in a line: as it is, or as Python and JSON write it, one inside the other too."""
+    guises = {secret}
+    for _ in range(2):
+        guises |= {guise for text in guises for guise in _written(text)}
+    return guises
+
+
+def _written(text: str) -> tuple[str, ...]:
+    quoted = repr(text + '"')[1:-2]  # beside the other kind of quotes, its own are escaped
+    plain = (repr(text)[1:-1], ascii(text)[1:-1], repr(text.encode(errors="replace"))[2:-1])
+    return quoted, *plain, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 class Redactor:

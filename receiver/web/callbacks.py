@@ -106,7 +106,7 @@ class Callbacks:
         callback = Callback(body=body, headers=kept_headers(visit.headers), received_at=now)
         try:
             _, intake = await self._state.open()
-            receipt = await intake.pushed(provider, visit.task_id, trust, callback, now)
+            receipt = await intake.pushed(provider, visit.task_id, trust, callback)
         except LedgerError as error:
             raise self._refused_by_ledger(error) from None
         self._state.note_write(None)
@@ -120,7 +120,7 @@ class Callbacks:
         callback = Callback(body=b"", headers=kept_headers(visit.headers), received_at=now)
         try:
             _, intake = await self._state.open()
-            await intake.hinted(provider, visit.task_id, Trust.TOKEN, callback, "too_large", now)
+            await intake.hinted(provider, visit.task_id, Trust.TOKEN, callback, "too_large")
         except LedgerError as error:
             raise self._refused_by_ledger(error) from None
 

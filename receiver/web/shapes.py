@@ -38,7 +38,7 @@ def event_shape(event: Event, *, whole: bool) -> dict[str, Any]:
 
 def callback_shape(callback: Callback) -> dict[str, Any]:
     """Give a request as it came."""
-    return fields_of(callback, "body") | body_shape(callback.body)
+    return {"headers": callback.headers, "received_at": callback.received_at} | body_shape(callback.body)
 
 
 def kept_shape(kept: KeptCallback) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from ringback.errors import RingbackError
 from ringback.settings import GENERAL, Settings
 
 if TYPE_CHECKING:
@@ -84,26 +85,36 @@ async def opened_ledger(settings: Settings, *, create: bool = False) -> AsyncIte
 
 
 async def run_parts(parts: Sequence[Part]) -> None:
-    """Run the parts of a process side by side until SIGTERM or Ctrl-C; where one fails, all end.
+    """Run the parts of a process side by side until SIGTERM or Ctrl-C; where one fails, all end, in order.
 
-    All parts are told to stop at the same time: each may take the grace time, and one after the other they would take
-    three times as long as a platform waits before it kills.
+    All are told to stop at the same time: each may take the grace time, and one after the other they would take three
+    times as long as a platform waits before it kills.
+
+    Raises:
+        RingbackError: a part failed; the log holds the traceback.
     """
     stop = asyncio.Event()
     _hear_signals(stop)
+    ends = await asyncio.gather(*(_run_part(part, stop) for part in parts), return_exceptions=True)
+    for error in ends:
+        if isinstance(error, RingbackError):
+            raise error
+        if isinstance(error, Exception):
+            _log().error("process.failed", exc_info=error)
+            raise RingbackError(f"{type(error).__name__}: {error}") from error
+
+
+async def _run_part(part: Part, stop: asyncio.Event) -> None:
+    """Run one part; its end, however it comes, is the end of all."""
     try:
-        async with asyncio.TaskGroup() as group:
-            for part in parts:
-                group.create_task(part(stop))
-    except BaseExceptionGroup as failures:
-        raise _first(failures) from None
+        await part(stop)
+    finally:
+        stop.set()
 
 
 def _hear_signals(stop: asyncio.Event) -> None:
     """Stop in order at the first signal, at once at the second: the ledger loses nothing by it."""
-    import structlog
-
-    log = structlog.get_logger("ringback")
+    log = _log()
 
     def hear(number: int) -> None:
         name = signal.Signals(number).name
@@ -125,6 +136,7 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+def _log() -> Any:
+    import structlog
+
+    return structlog.get_logger("ringback")

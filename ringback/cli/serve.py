@@ -109,6 +109,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
 async def _up(settings: Settings, handlers: "Handlers | None", listener: socket.socket) -> None:
     worker: Worker | None = None
     async with opened_ledger(settings, create=True) as ledger:
+        await enlist_keys(settings, ledger)  # before: where a known secret was lost, no new one may take its place
         settings = _with_secret(settings)
         await enlist_keys(settings, ledger)
         async with open_poller(settings, ledger) as poller:

@@ -229,7 +229,8 @@ class Fold:
         """Save the provider's id that a callback brought before the submission's answer did."""
         task.provider_id = provider_id
         task.changed = task.learnt = True
-        if task.fetch_at is None or task.fetch_at > now + FIRST_FETCH:
+        unasked = task.fetch_at is None or task.fetch_at > now + FIRST_FETCH
+        if unasked and not lifecycle.is_terminal(task.state):
             task.fetch_at = now + FIRST_FETCH
         self._by_provider_id[task.provider, provider_id] = task
 

@@ -170,8 +170,11 @@ class Summary:
 class IntakeLedger(Protocol):
     """What the one door in needs."""
 
-    async def record(self, arrival: Arrival) -> Receipt:
-        """Store one arrival: the event, the task's advance, or the reason why there is none. Grouped with others."""
+    async def record(self, arrival: Arrival, *, timeout_seconds: float | None = None) -> Receipt:
+        """Store one arrival: the event, the task's advance, or the reason why there is none. Grouped with others.
+
+        After the timeout, give or take a quarter of a second, it raises LedgerUnavailable; the writing goes on.
+        """
 
     async def reject(self, counts: Mapping[tuple[str, str], int], now: datetime) -> None:
         """Add to the counts of rejected requests, by provider and reason."""

@@ -9,16 +9,19 @@ from typing import Any
 
 import msgspec
 import pytest
+from rich.console import Console
 
-from ringback.cli import checks, deliveries
+from ringback.cli import checks, deliveries, show
 from ringback.cli.show import span
+from ringback.cli.timeline import timeline
 from ringback.intake import Intake
-from ringback.ledger import Ledger, Sent
-from ringback.model import Callback, Form, Reading, Task, TaskState, Trust
+from ringback.ledger import Ledger, Sent, Story
+from ringback.model import Callback, Form, Origin, Reading, Source, Task, TaskState, Trust
 from ringback.providers import CATALOGUE
 from ringback.providers.signatures import callback_mac, fingerprint
 from ringback.settings import Settings
-from tests.cli.conftest import SECRET, Ringback, within
+
+from .conftest import SECRET, Ringback, within
 
 QINGBO = CATALOGUE["qingbo"]
 MAC = callback_mac(SECRET.encode(), "qingbo", "task_one").decode()
@@ -53,10 +56,10 @@ async def story(ledger: Ledger, settings: Settings) -> None:
     intake = Intake(ledger, settings)
     for status, provider_id in (("completed", "task-wave1"),) * 3 + (("failed", "task-wave1"), ("failed", "stranger")):
         callback = Callback(body=body(status, provider_id), received_at=now)
-        await intake.pushed(QINGBO, "task_one", Trust.TOKEN, callback, now)
-    await intake.hinted(QINGBO, "task_one", Trust.TOKEN, Callback(body=b"", received_at=now), "too_large", now)
+        await intake.pushed(QINGBO, "task_one", Trust.TOKEN, callback)
+    await intake.hinted(QINGBO, "task_one", Trust.TOKEN, Callback(body=b"", received_at=now), "too_large")
     failed = Callback(body=body("failed", "task_two"), received_at=now)
-    await intake.pushed(QINGBO, "task_two", Trust.TOKEN, failed, now)
+    await intake.pushed(QINGBO, "task_two", Trust.TOKEN, failed)
 
 
 @pytest.fixture
@@ -255,3 +258,26 @@ def test_lengths_of_time() -> None:
     """A length of time is written as people say it."""
     seconds = (0.0042, 5.25, 95, 3720, 90_000)
     assert [span(timedelta(seconds=s)) for s in seconds] == ["4 ms", "5.2 s", "1 min 35 s", "1 h 2 min", "1 d 1 h"]
+
+
+def test_other_turns_of_a_story() -> None:
+    """A timeline also tells of tasks first heard of by callback, of sendings still due, and of presumptions."""
+    now = datetime.now(UTC)
+    later = now + timedelta(minutes=1)
+    heard = Task(id="task_1", provider="qingbo", origin=Origin.CALLBACK, created_at=now)
+    due = Task(id="task_2", provider="qingbo", created_at=now, sent_at=now, sends=2, send_note="429", resend_at=later)
+    asked = Task(id="task_3", provider="reapi", provider_id="r1", created_at=now, fetch_at=later)
+    given_up = replace(asked, fetch_at=None, state=TaskState.EXPIRED, settled_by=Source.RINGBACK, settled_at=later)
+    verdicts = [
+        [(step.what, step.verdict) for step in timeline(Story(task=task, events=(), callbacks=(), deliveries=()))][1:]
+        for task in (heard, due, asked, given_up)
+    ]
+    assert verdicts == [[], [("request", "sent"), ("request", "due")], [("poll", "due")], [("task", "expired")]]
+
+
+def test_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal with little room the dates give way to the notes."""
+    monkeypatch.setattr("ringback.cli.show.console", lambda: Console(force_terminal=True, width=80))
+    assert show.is_narrow()
+    monkeypatch.setattr("ringback.cli.show.console", lambda: Console(force_terminal=True, width=200))
+    assert not show.is_narrow()

@@ -15,7 +15,8 @@ import pytest
 from ringback.ledger import Ledger
 from ringback.model import Task
 from ringback.settings import Settings
-from tests.cli.conftest import COMMAND, SECRET, Process, Ringback, within
+
+from .conftest import COMMAND, SECRET, Process, Ringback, within
 
 pytestmark = pytest.mark.slow
 Start = Callable[..., Process]
@@ -41,8 +42,8 @@ def test_up(start: Start, ringback: Ringback, folder: Path, handlers: None) -> N
     assert int(resident.split()[1]) < 80 * 1024
     assert process.end(signal.SIGTERM) == 0
     assert secret_file.read_text().strip() not in process.log()
-    assert {path.name for path in folder.iterdir()} == {
-        "app.py", "__pycache__", "errors.log", "ringback.db", "ringback.db.lock", "ringback.db.secret",
+    assert {path.name for path in folder.iterdir()} - {"__pycache__"} == {
+        "app.py", "errors.log", "ringback.db", "ringback.db.lock", "ringback.db.secret",
     }  # fmt: skip
 
 
@@ -81,12 +82,37 @@ def test_a_handler_that_never_ends(
     assert "process.left_handlers" in process.log()
 
 
+def test_a_lifespan_that_fails(start: Start, folder: Path) -> None:
+    """A part that fails ends the whole process in order, with one line and its traceback in the log."""
+    code = "from contextlib import asynccontextmanager\nfrom receiver import Handlers\n@asynccontextmanager\n"
+    code += "async def life(handlers):\n    raise ValueError('no pool today')\n    yield\n"
+    code += "handlers = Handlers(lifespan=life)\n"
+    (folder / "app.py").write_text(code)
+    process = start("up", "--port", "0", "--handlers", "app:handlers")
+    assert process.popen.wait(10) == 1
+    assert "no pool today" in process.line("process.failed")["exception"]
+    assert process.log().splitlines()[-1] == "error: ValueError: no pool today"
+    assert process.line("poller.stopped")
+
+
+def test_a_lost_secret(start: Start, folder: Path) -> None:
+    """Where the secret of a ledger was lost, `up` names its fingerprint and makes no new one in its place."""
+    process = start("up", "--port", "0")
+    process.line("receiver.listening")
+    assert process.end(signal.SIGTERM) == 0
+    (folder / "ringback.db.secret").unlink()
+    again = start("up", "--port", "0")
+    assert again.popen.wait(10) == 1
+    assert again.log().startswith("error: RINGBACK_SECRET lacks the newest secret")
+    assert not (folder / "ringback.db.secret").exists()
+
+
 @pytest.mark.usefixtures("secret")
 def test_the_parts_by_themselves(start: Start, handlers: None) -> None:  # noqa: ARG001
     """`serve`, `work` and `poll` share one database, and each ends with 0 at SIGTERM."""
     server = start("serve", "--port", "0")
     url = server.line("receiver.listening")["url"]
-    with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:  # noqa: S310 -- our own address
+    with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:
         assert answer.status == 200
     assert server.end(signal.SIGTERM) == 0
     for role in ("work", "poll"):
@@ -137,7 +163,7 @@ def test_a_database_that_cannot_be_written(folder: Path, ringback: Ringback) -> 
     for path in (*files, folder):
         path.chmod(0o555 if path.is_dir() else 0o444)
     up = [*COMMAND, "up", "--port", "0"]
-    done = subprocess.run(up, capture_output=True, text=True, preexec_fn=obey_permissions)  # noqa: PLW1509 -- no threads yet
+    done = subprocess.run(up, capture_output=True, text=True, preexec_fn=obey_permissions)
     folder.chmod(0o755)
     assert done.returncode == 1, done.stderr
     assert done.stderr.startswith(f"error: {folder}/ringback.db")

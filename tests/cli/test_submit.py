@@ -13,7 +13,8 @@ from ringback.cli import submit
 from ringback.cli.group import Failure
 from ringback.model import Task
 from ringback.sandbox import SandboxConfig, exports, serve
-from tests.cli.conftest import SECRET, Ringback
+
+from .conftest import SECRET, Ringback
 
 CONFIG = SandboxConfig(port=0, delay_seconds=(0.0, 0.01))
 LINES = """\

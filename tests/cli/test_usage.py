@@ -8,7 +8,8 @@ import pytest
 
 from ringback.cli import COMMANDS, SECTIONS, main
 from ringback.cli.group import printable
-from tests.cli.conftest import Ringback
+
+from .conftest import Ringback
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ringback.logs import HIDDEN, Redactor, configure, mask
 
-SECRET = 'a"b\\c\'d é-and-32-bytes-of-it-all!'
+SECRET = "a\"b\\c'd é-and-32-bytes-of-it-all!"
 MAC = "A-_9" * 8
 URL = f"https://hook.example/callbacks/qingbo/task_1a.{MAC}"
 TEXTS = st.text(min_size=4, max_size=40).filter(lambda text: text not in HIDDEN)
@@ -49,7 +49,7 @@ def set_up(style: str | None, stream: io.StringIO | None = None, **more: Any) ->
 def test_json_for_programs(style: str | None) -> None:
     """Where nobody watches, each line is one JSON object: event, level, time, fields."""
     stream = set_up(style)
-    structlog.get_logger().info("task.submitted", task="task_1", count=3, odd={1, 1})
+    structlog.get_logger().info("task.submitted", task="task_1", count=3, odd={1})
     (line,) = stream.getvalue().splitlines()
     fields = json.loads(line)
     assert fields.pop("timestamp").endswith("Z")

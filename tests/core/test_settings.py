@@ -18,7 +18,7 @@ TABLE: dict[str, tuple[Any, str, Any, str]] = {
     "public_url": (None, "https://hook.example/base/", "https://hook.example/base", "https://u:p@x"),
     "secret": ((), f" {SECRET} , {OTHER} ", (SECRET.encode(), OTHER.encode()), "short"),
     "admin_token": (None, " token ", "token", "  "),
-    "handlers": (None, " app.main:handlers ", "app.main:handlers", "app"),
+    "handlers": (None, " app.main:handlers ", "app.main:handlers", "main.py"),
     "host": ("127.0.0.1", "::1", "::1", ""),
     "port": (8000, "0", 0, "65536"),
     "max_body_bytes": (1 << 20, "1024", 1024, "1023"),
@@ -44,7 +44,7 @@ PROVIDER_TABLE: dict[str, tuple[Any, str, Any, str]] = {
     "base_url": (None, "http://127.0.0.1:9/v1/", "http://127.0.0.1:9/v1", "127.0.0.1:9"),
     "usd_per_second": (None, "0.0074375", Decimal("0.0074375"), "NaN"),
 }
-ROWS = [((None, name), row) for name, row in TABLE.items()]
+ROWS: list[tuple[module.Knob, tuple[Any, str, Any, str]]] = [((None, name), row) for name, row in TABLE.items()]
 ROWS += [(("qingbo", name), row) for name, row in PROVIDER_TABLE.items()]
 
 
@@ -78,7 +78,7 @@ def test_knob(knob: module.Knob, row: tuple[Any, str, Any, str], tmp_path: Path)
     assert value_of(read(tmp_path, **{name: good}), knob) == meaning
     with pytest.raises(SettingsError, match=f"^{name}: ") as caught:
         read(tmp_path, **{name: bad})
-    assert len(bad.strip()) < 3 or bad not in str(caught.value)
+    assert len(bad.strip()) < 5 or bad not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_message_says_what_was_expected(tmp_path: Path, name: str, bad: str, wor
     [
         ("RINGBACK_SECRETS", "did you mean RINGBACK_SECRET?"),
         ("RINGBACK_QINGBO_API_KEI", "did you mean RINGBACK_QINGBO_API_KEY?"),
-        ("RINGBACK_", "see docs/reference/settings.md"),
+        ("RINGBACK_ZZZZZZZZZZZZZZZZ", "see docs/reference/settings.md"),
     ],
 )
 def test_unknown_name_suggests_the_nearest(tmp_path: Path, name: str, hint: str) -> None:
@@ -119,7 +119,7 @@ def test_unknown_name_suggests_the_nearest(tmp_path: Path, name: str, hint: str)
 
 
 def test_foreign_names_are_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """RINGBACK_TEST_* is free, and what Kubernetes injects for a Service called ringback is ignored with one warning."""
+    """RINGBACK_TEST_* is free, and what Kubernetes injects for a Service of our name is ignored with one warning."""
     injected = {
         "RINGBACK_SERVICE_HOST": "10.0.0.1",
         "RINGBACK_SERVICE_PORT": "80",
@@ -143,7 +143,7 @@ def test_port_of_a_platform(tmp_path: Path) -> None:
     assert (own.port, own.host) == (9001, everywhere)
     assert (read(tmp_path, **given).port, read(tmp_path, **given).host) == (9001, "::1")
     assert (read(tmp_path, PORT="").port, read(tmp_path, PORT="").host) == (8000, "127.0.0.1")
-    with pytest.raises(SettingsError, match="^PORT: "):
+    with pytest.raises(SettingsError, match=r"^PORT: "):
         read(tmp_path, PORT="http")
 
 
@@ -171,7 +171,7 @@ def test_file_holds_the_same_and_the_environment_outranks_it(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("toml", "words"),
     [
-        ("port = ", "line 1"),
+        ("port = = 1", "line 1"),
         ("prot = 1", "prot is not a setting: did you mean port?"),
         ("zzzzz = 1", "expected one of database_url"),
         ("port = 'x'", "port: expected a whole number"),
@@ -192,11 +192,11 @@ def test_file_that_is_wrong_says_where(tmp_path: Path, toml: str, words: str) ->
 def test_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """A file that is no text, or no file, is an error and not skipped."""
     (tmp_path / "ringback.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(SettingsError, match="ringback.toml"):
+    with pytest.raises(SettingsError, match=r"ringback\.toml"):
         read(tmp_path)
     (tmp_path / "ringback.toml").unlink()
     (tmp_path / "ringback.toml").mkdir()
-    with pytest.raises(SettingsError, match="ringback.toml"):
+    with pytest.raises(SettingsError, match=r"ringback\.toml"):
         read(tmp_path)
 
 
@@ -231,6 +231,7 @@ def test_no_secret_is_shown(tmp_path: Path) -> None:
         RINGBACK_ADMIN_TOKEN="admin-token",
         RINGBACK_QINGBO_API_KEY="api-key",
         RINGBACK_QINGBO_SECRET="sign-1,sign-2",
+        RINGBACK_REAPI_BASE_URL="https://api.example",
     )
     assert set(settings.secret_values()) == secrets
     assert not any(secret in repr(settings) or secret in str(settings) for secret in secrets)

@@ -23,6 +23,7 @@ NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 COMPLETED, FAILED, PROCESSING = TaskState.COMPLETED, TaskState.FAILED, TaskState.PROCESSING
 ANY = (Pattern(),)
+IN_READING = {"event_id", "progress", "error", "charged_microdollars"}
 
 
 def at(seconds: float) -> datetime:
@@ -32,7 +33,8 @@ def at(seconds: float) -> datetime:
 
 def new_task(task_id: str = "task_a", **more: Any) -> Task:
     """Make a task that is about to be stored."""
-    return Task(id=task_id, **{"provider": "qingbo", "created_at": NOW} | more)
+    defaults: dict[str, Any] = {"provider": "qingbo", "created_at": NOW}
+    return Task(id=task_id, **defaults | more)
 
 
 def reading(status: TaskState, provider_id: str | None = None, **more: Any) -> Reading:
@@ -51,14 +53,16 @@ def fact(
     **more: Any,
 ) -> Arrival:
     """Make an arrival that says how a task stands; by default a push to the task's own URL."""
-    said = reading(status, provider_id, **{key: more.pop(key) for key in ("event_id", "progress") if key in more})
+    said = reading(status, provider_id, **{key: more.pop(key) for key in IN_READING & more.keys()})
     defaults = {"kind": Kind.FACT, "provider": "qingbo", "source": Source.CALLBACK, "trust": Trust.TOKEN}
     content = status.value.encode() if body is None else body
     callback = Callback(body=content, headers=(("x-try", "1"),), received_at=at(seconds))
     return Arrival(**defaults | {"callback": callback, "task_id": task_id, "reading": said} | more)
 
 
-def other(kind: Kind, task_id: str | None = "task_a", *, body: bytes = b"?", seconds: float = 0, **more: Any) -> Arrival:
+def other(
+    kind: Kind, task_id: str | None = "task_a", *, body: bytes = b"?", seconds: float = 0, **more: Any
+) -> Arrival:
     """Make an arrival that says nothing about how a task stands."""
     defaults = {"provider": "qingbo", "source": Source.CALLBACK, "trust": Trust.TOKEN, "reason": "because"}
     return Arrival(kind=kind, task_id=task_id, callback=Callback(body=body, received_at=at(seconds)), **defaults | more)

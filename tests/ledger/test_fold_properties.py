@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringback import lifecycle
-from ringback.ledger import fold
 from ringback.ledger.schema import schema_text
 from ringback.ledger.sqlite import intake, tasks
 from ringback.model import Arrival, Kind, Receipt, Source, TaskState, Trust, Verdict
 
-from .builders import NOW, fact, new_task, other, reading, sent
+from .builders import fact, new_task, other, reading, sent
 
 DEDUP = timedelta(days=90)
 SAID = [TaskState.SUBMITTED, TaskState.PROCESSING, *sorted(lifecycle.TERMINAL - {TaskState.CANCELLED})]
@@ -65,9 +64,7 @@ def contents(db: sqlite3.Connection) -> list[list[dict[str, Any]]]:
     for table in ("tasks", "events", "callbacks"):
         cursor = db.execute(f"SELECT * FROM {table} ORDER BY seq")  # noqa: S608 -- three fixed names
         names = [column[0] for column in cursor.description]
-        tables.append(
-            [{k: v for k, v in zip(names, row, strict=True) if k not in chance} for row in cursor.fetchall()]
-        )
+        tables.append([{k: v for k, v in zip(names, row, strict=True) if k not in chance} for row in cursor.fetchall()])
     return tables
 
 
@@ -147,9 +144,3 @@ def test_adoption_keeps_the_invariants(batch: list[Arrival], random: Any) -> Non
     owners = db.execute("SELECT count(*) FROM tasks WHERE provider_id = 'p-c'").fetchone()
     assert owners == (1,)
     db.close()
-
-
-def test_fetch_spacing_and_hold_are_as_documented() -> None:
-    """The numbers that docs/reference/ledger.md names."""
-    assert (fold.KEPT_PER_TASK, fold.HOLD, fold.FETCH_SPACING) == (100, timedelta(seconds=30), timedelta(seconds=5))
-    assert NOW.tzinfo is not None

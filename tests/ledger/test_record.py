@@ -48,13 +48,11 @@ async def test_fact_becomes_an_event_with_the_first_request(ledger: Ledger) -> N
 async def test_failure_keeps_the_providers_words(ledger: Ledger) -> None:
     """A failed task's event holds code and message, and an empty body stays empty."""
     await submitted(ledger)
-    arrival = fact(FAILED, body=b"")
-    assert arrival.reading is not None
     error = TaskError(message="nein \0 ~", code="20002")
-    object.__setattr__(arrival.reading, "error", error)
-    await ledger.record(arrival)
+    await ledger.record(fact(FAILED, body=b"", error=error, charged_microdollars=120_000))
     (event,) = await ledger.events(Query())
     assert (event.error, event.body) == (error, b"")
+    assert (await only(ledger)).charged_microdollars == 120_000
 
 
 async def test_same_fact_is_a_duplicate(ledger: Ledger) -> None:
@@ -263,3 +261,21 @@ async def test_pending_task_learns_its_id_from_an_early_push(ledger: Ledger) -> 
     await ledger.record(fact(PROCESSING, seconds=1))
     task = await only(ledger)
     assert (task.provider_id, task.state, task.fetch_at) == ("p-a", PROCESSING, at(301))
+
+
+async def test_settled_task_that_learns_its_id_stays_unasked(ledger: Ledger) -> None:
+    """A copy that names the provider's id for the first time does not have a settled task asked about."""
+    await ledger.record(fact(COMPLETED, "task_lost", None))
+    await ledger.record(fact(COMPLETED, "task_lost", "p-x"))
+    task = await only(ledger)
+    assert (task.provider_id, task.fetch_at) == ("p-x", None)
+
+
+async def test_conflict_about_an_unknown_task_holds_nobody_up(ledger: Ledger) -> None:
+    """A task that is known from a conflict only stays pending, but no submission: other unknown tasks are not held."""
+    await submitted(ledger)
+    await ledger.record(fact(COMPLETED, event_id="e", trust=Trust.SIGNED))
+    stray = fact(COMPLETED, "task_stray", None, event_id="e", trust=Trust.SIGNED)
+    assert (await ledger.record(stray)).verdict is Verdict.CONFLICT
+    await ledger.record(fact(COMPLETED, None, "p-x"))
+    assert await ledger.fan_out(NOW, 10) == 2

@@ -13,6 +13,11 @@ from ringback.settings import Settings
 from .builders import COMPLETED, NOW, fact
 
 
+def files(folder: Path) -> list[str]:
+    """Name what lies in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
 def foreign(path: Path, script: str) -> bytes:
     """Make a SQLite file that is not ours."""
     connection = sqlite3.connect(path)
@@ -26,7 +31,7 @@ async def test_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LedgerMissing, match=f"{tmp_path}/some.db: there is no ledger"):
         await open_ledger(Settings(database_url="sqlite:///some.db"))
-    assert list(tmp_path.iterdir()) == []
+    assert files(tmp_path) == []
 
 
 async def test_missing_folder_is_named(tmp_path: Path) -> None:
@@ -92,4 +97,4 @@ async def test_two_names_of_one_file_share_one_lock(tmp_path: Path) -> None:
     ledger = await SqliteLedger.open(tmp_path / "link.db", create=True)
     await ledger.probe(NOW)
     await ledger.close()
-    assert sorted(path.name for path in folder.iterdir()) == ["real.db", "real.db.lock"]
+    assert files(folder) == ["real.db", "real.db.lock"]

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -12,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from ringback.errors import LedgerRejected, LedgerUnavailable
+from ringback.errors import LedgerError, LedgerRejected, LedgerUnavailable
 from ringback.ledger import Query
 from ringback.ledger.sqlite import SqliteLedger
 from ringback.ledger.sqlite.lock import FileLock
 from ringback.ledger.sqlite.thread import in_thread
 from ringback.ledger.sqlite.writer import QUEUE_BOUND
-from ringback.model import Receipt, Task, Verdict
+from ringback.model import Receipt, TaskState, Verdict
 
 from .builders import COMPLETED, FAILED, NOW, PROCESSING, fact, new_task
 
@@ -56,7 +57,7 @@ POISON = {
     "nul after a backslash": lambda: fact(COMPLETED, "task_bad", "p-bad", event_id="a\\\0b"),
     "progress": lambda: fact(PROCESSING, "task_bad", "p-bad", progress=101),
     "31 digits": lambda: fact(PROCESSING, "task_bad", "p-bad", progress=10**30),
-    "no event": lambda: fact(Task(id="", provider="").state, "task_bad", "p-bad"),
+    "no event": lambda: fact(TaskState.PENDING, "task_bad", "p-bad"),
 }
 
 
@@ -96,6 +97,32 @@ async def test_same_id_twice_is_rejected(ledger: SqliteLedger) -> None:
         await ledger.add_task(new_task())
 
 
+async def test_schema_changed_underneath_is_trouble_not_refusal(ledger: SqliteLedger, tmp_path: Path) -> None:
+    """Where a table is missing all of a sudden callers are told to come again, and other statements go on."""
+    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    other.execute("DROP TABLE rejections")
+    calls = [ledger.reject({("qingbo", "mac"): 1}, NOW), ledger.record(fact(COMPLETED))]
+    refused, stored = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(refused, LedgerUnavailable)
+    assert isinstance(stored, Receipt)
+    with pytest.raises(LedgerError, match="cannot be read"):
+        await ledger.summary(NOW)
+    other.close()
+
+
+@pytest.mark.slow
+async def test_close_does_not_wait_for_ever(tmp_path: Path) -> None:
+    """Where the lock cannot be had the ledger closes without it; what was acknowledged is in the file."""
+    ledger = await SqliteLedger.open(tmp_path / "ledger.db", create=True)
+    await ledger.record(fact(COMPLETED))
+    with held_elsewhere(tmp_path / "ledger.db.lock"):
+        async with asyncio.timeout(10):
+            await ledger.close()
+    again = await SqliteLedger.open(tmp_path / "ledger.db", create=False)
+    assert len(await again.events(Query())) == 1
+    await again.close()
+
+
 async def test_cancelled_caller_is_written_all_the_same(ledger: SqliteLedger) -> None:
     """Who waits may give up; the writer does not."""
     first = asyncio.ensure_future(ledger.record(fact(COMPLETED)))
@@ -117,7 +144,7 @@ async def test_close_finishes_what_was_begun(tmp_path: Path) -> None:
     for call in (ledger.record(fact(COMPLETED)), ledger.tasks(Query())):
         with pytest.raises(LedgerUnavailable, match="closed"):
             await call
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["ledger.db", "ledger.db.lock"]
+    assert not path.with_name("ledger.db-wal").exists()
     again = await SqliteLedger.open(path, create=False)
     assert len(await again.events(Query(limit=5_000))) == 2_500
     await again.close()
@@ -163,14 +190,14 @@ def test_two_loops_share_one_file(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     verdicts: list[Verdict] = []
 
-    async def write(prefix: str) -> None:
+    async def write() -> None:
         ledger = await SqliteLedger.open(path, create=True)
         for n in range(20):
             receipts = await asyncio.gather(*[ledger.record(fact(COMPLETED, f"task_{n}_{m}", None)) for m in range(5)])
             verdicts.extend(receipt.verdict for receipt in receipts)
         await ledger.close()
 
-    threads = [threading.Thread(target=asyncio.run, args=(write(name),)) for name in "ab"]
+    threads = [threading.Thread(target=asyncio.run, args=(write(),)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -245,10 +272,11 @@ def test_abandoned_wait_lets_go(tmp_path: Path) -> None:
 
 
 async def test_functions_run_in_the_connections_thread(ledger: SqliteLedger) -> None:
-    """aiosqlite still runs any function in its own thread, and hands back results and errors; see thread.py."""
+    """The driver still runs any function in its own thread, and hands back results and errors; see thread.py."""
     connection = ledger._reader
 
-    def where(db: object, *, fail: bool = False) -> int:
+    def where(db: sqlite3.Connection, *, fail: bool = False) -> int:
+        assert db.in_transaction is False
         if fail:
             raise LookupError
         return threading.get_ident()

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 import structlog
-from receiver_case import view
 
 from receiver import Event, Handlers, attempt
 from receiver.attempt import Ended
 from receiver.threads import DaemonPool
 from ringback.model import Outcome
+
+from .receiver_case import view
 
 
 @pytest.fixture

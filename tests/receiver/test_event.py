@@ -3,13 +3,14 @@
 import dataclasses
 
 import pytest
-from receiver_case import NOW, VIDEO, ring, view
 
 from receiver import Event, Handlers
 from receiver.worker import Worker
 from ringback.ledger import Ledger
 from ringback.model import EventType, Source, TaskState, Trust
 from ringback.settings import Settings
+
+from .receiver_case import NOW, VIDEO, ring, view
 
 
 async def test_contents(ledger: Ledger, settings: Settings) -> None:

@@ -8,7 +8,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from receiver_case import ring, states
 from structlog.testing import capture_logs
 
 from receiver import Event, Handlers
@@ -16,6 +15,8 @@ from receiver.worker import Worker
 from ringback.ledger import Ledger
 from ringback.model import DeliveryState, EventType, Result, TaskState
 from ringback.settings import Settings
+
+from .receiver_case import ring, states
 
 ROOT = Path(__file__).parents[2]
 

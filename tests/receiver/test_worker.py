@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from receiver_case import owed, ring, states, until
 from structlog.testing import capture_logs
 
 from receiver import Event, Handlers
@@ -18,6 +17,8 @@ from ringback.ledger import Ledger, Process, open_ledger
 from ringback.model import DeliveryState, Outcome, TaskState
 from ringback.retry import Policy
 from ringback.settings import Settings
+
+from .receiver_case import owed, ring, states, until
 
 SUCCEEDED, PENDING, DISCARDED = DeliveryState.SUCCEEDED, DeliveryState.PENDING, DeliveryState.DISCARDED
 QUICK = Policy(attempts=3, base_seconds=0.01, jitter=0)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from receiver_case import listening, owed, ring, states, until
 from structlog.testing import capture_logs
 
 from receiver import Event, Handlers
@@ -18,6 +17,8 @@ from ringback.errors import LedgerRejected
 from ringback.ledger import Ledger, Pattern, open_ledger
 from ringback.model import DeliveryState, Outcome
 from ringback.settings import Settings
+
+from .receiver_case import listening, owed, ring, states, until
 
 SUCCEEDED, PENDING = DeliveryState.SUCCEEDED, DeliveryState.PENDING
 

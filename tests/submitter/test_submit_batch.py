@@ -7,12 +7,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from submitter_rig import Rig, accepted, refusal
 
 from ringback.errors import CostTooHigh, InvalidSubmission, KeyConflict, SettingsError, SubmissionRefused
 from ringback.ledger import Query
 from ringback.model import TaskState
 from submitter import Batch, Submitted
+
+from .submitter_rig import Rig, accepted, refusal
 
 
 async def collect(rig: Rig, batch: Batch, max_cost: Decimal | None = None) -> Sequence[Submitted]:

@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 import pytest
 from structlog.testing import capture_logs
-from submitter_rig import KEYS, PUBLIC_URL, SECRET, START, URL_KEY, Rig, accepted, answer
 
 import submitter
 import submitter.client
@@ -30,6 +29,8 @@ from ringback.sandbox import SandboxConfig, create_sandbox
 from ringback.settings import ProviderSettings, Settings
 from submitter import Submitter
 from submitter.sending import utc_now
+
+from .submitter_rig import KEYS, PUBLIC_URL, SECRET, START, URL_KEY, Rig, accepted, answer
 
 NEWER = b"another-secret-of-at-least-32-bytes-"
 

@@ -11,13 +11,14 @@ from typing import Any
 import httpx
 import pytest
 from structlog.testing import capture_logs
-from submitter_rig import PUBLIC_URL, START, Answer, Rig, accepted, answer, completed, refusal
 
 import submitter.asking
 import submitter.poller
 from ringback.errors import LedgerUnavailable
 from ringback.ledger import Ledger
 from ringback.model import Arrival, Callback, Kind, Source, Task, TaskState, Trust
+
+from .submitter_rig import PUBLIC_URL, START, Answer, Rig, accepted, answer, completed, refusal
 
 
 @asynccontextmanager

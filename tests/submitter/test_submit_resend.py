@@ -8,7 +8,6 @@ from pathlib import Path
 import httpx
 import pytest
 from structlog.testing import capture_logs
-from submitter_rig import KEYS, PUBLIC_URL, START, Answer, Rig, accepted, answer, refusal
 
 from ringback.errors import LedgerRejected, LedgerUnavailable, SubmissionRefused
 from ringback.ledger import Sent
@@ -16,6 +15,8 @@ from ringback.model import Source, Task, TaskState
 from ringback.outbound import Outbound
 from ringback.retry import SENDING
 from submitter.sending import Sender
+
+from .submitter_rig import KEYS, PUBLIC_URL, START, Answer, Rig, accepted, answer, refusal
 
 NOTHING_BOUGHT = [answer(429), httpx.ConnectError("refused"), httpx.ConnectTimeout("slow")]
 DOUBTFUL = [

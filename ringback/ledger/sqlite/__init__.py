@@ -95,9 +95,9 @@ class SqliteLedger:
         await self._writer.close()
         self._lock.close()
 
-    async def record(self, arrival: Arrival) -> Receipt:
+    async def record(self, arrival: Arrival, *, timeout_seconds: float | None = None) -> Receipt:
         """Store one arrival."""
-        receipt: Receipt = await self._writer.submit(self._record, arrival)
+        receipt: Receipt = await self._writer.submit(self._record, arrival, timeout_seconds)
         return receipt
 
     def _record(self, db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:

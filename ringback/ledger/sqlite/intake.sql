@@ -15,9 +15,9 @@ WHERE t.provider = json_extract(p.value, '$[0]') AND t.provider_id = json_extrac
   AND t.provider_id IS NOT NULL
 
 -- name: waiting_providers
--- Providers with a pending task, which may turn out to be one that we know only from a callback.
+-- Providers with a pending submission, which may turn out to be a task that we know only from a callback.
 SELECT value FROM json_each(:providers)
-WHERE EXISTS (SELECT 1 FROM tasks WHERE state = 'pending' AND provider = value)
+WHERE EXISTS (SELECT 1 FROM tasks WHERE state = 'pending' AND provider = value AND origin = 'submission')
 
 -- name: events_by_key
 SELECT id, type, task_id, standing, event_key, fact_key

@@ -18,6 +18,7 @@ import structlog
 
 from ringback.errors import LedgerRejected, LedgerUnavailable, RingbackError
 from ringback.ledger.sqlite.lock import FileLock
+from ringback.ledger.sqlite.patience import Patience
 from ringback.ledger.sqlite.thread import in_thread
 
 log = structlog.get_logger("ringback.ledger")
@@ -89,24 +90,28 @@ class Writer:
         self._lock = lock
         self._on_commit = on_commit
         self._waiting: list[_Request] = []
+        self._patience = Patience()
         self._wake = asyncio.Event()
         self._closing = False
         self._dirty = 0  # requests committed since the last checkpoint
         self._task = asyncio.create_task(self._run(), name="ringback-writer")
 
-    async def submit(self, operation: Operation, item: Any) -> Any:
+    async def submit(self, operation: Operation, item: Any, timeout_seconds: float | None = None) -> Any:
         """Have `operation` applied to `item`, together with whatever else waits; returns after the commit.
 
         Raises:
-            LedgerUnavailable: nothing was written; try again.
+            LedgerUnavailable: nothing was written, or not within the timeout; try again.
             LedgerRejected: this item can never be stored; its neighbours were.
         """
         if self._closing:
             raise LedgerUnavailable("the ledger is closed")
         if len(self._waiting) >= QUEUE_BOUND:
             raise LedgerUnavailable("too many requests wait for the ledger")
-        future = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
         self._waiting.append(_Request(operation, item, future))
+        if timeout_seconds is not None:
+            self._patience.add(loop, future, timeout_seconds)
         if self._task.done():  # a loop that ends has cancelled it, and what closes last still has something to write
             self._task = asyncio.create_task(self._run(), name="ringback-writer")
         self._wake.set()

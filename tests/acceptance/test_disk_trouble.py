@@ -1,0 +1,156 @@
+"""The database in trouble under a running receiver: a full disk, a lock that somebody keeps, a read-only disk."""
+
+import contextlib
+import fcntl
+import os
+import resource
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.processes import Process, Site, wait_until
+from tests.acceptance.pushes import Answer, body_of, get, post, post_together
+
+pytestmark = pytest.mark.slow
+
+DISK_BYTES = 2 << 20
+BALLAST_BYTES = 700_000
+BODY_PADDING = "x" * 20_000
+HEALING_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A little disk: where it is, and how it becomes full and has room again under a running process."""
+
+    folder: Path
+    squeeze: Callable[[Process], None]
+    make_room: Callable[[Process], None]
+
+
+@contextlib.contextmanager
+def tiny_tmpfs(folder: Path) -> Iterator[Disk]:
+    """Give a real disk of 2 MiB, with a ballast that can be thrown off."""
+    folder.mkdir()
+    _mount("-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder))
+    try:
+        ballast = folder / "ballast"
+        ballast.write_bytes(bytes(BALLAST_BYTES))
+        yield Disk(folder, lambda _: None, lambda _: ballast.unlink())
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@contextlib.contextmanager
+def limited_files(folder: Path) -> Iterator[Disk]:
+    """Give a folder, and let the process write no file beyond 1 MiB: the same, as near as it comes without root."""
+    folder.mkdir()
+
+    def limit(process: Process, size: int) -> None:
+        resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    yield Disk(folder, lambda process: limit(process, 1 << 20), lambda process: limit(process, resource.RLIM_INFINITY))
+
+
+def _mount(*arguments: str) -> None:
+    subprocess.run(["mount", *arguments], check=True, capture_output=True)
+
+
+def _may_mount() -> bool:
+    if os.geteuid() != 0:
+        return False
+    try:
+        probe = subprocess.run(["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True)
+    except FileNotFoundError:
+        return False
+    return probe.returncode == 0
+
+
+MAY_MOUNT = _may_mount()
+DISKS = [tiny_tmpfs, limited_files] if MAY_MOUNT else [limited_files]
+
+
+def push(site: Site, number: int) -> Answer:
+    """Push a fact with a large body, the n-th."""
+    return post(site.port, f"task_disk{number}", body_of(f"p-{number}", padding=BODY_PADDING))
+
+
+@pytest.mark.parametrize("make", DISKS, ids=lambda make: make.__name__)
+def test_a_full_disk(tmp_path: Path, make: Callable[[Path], contextlib.AbstractContextManager[Disk]]) -> None:
+    """A full disk gives 503 with Retry-After and turns readiness red; nothing acknowledged is lost; room heals it."""
+    with make(tmp_path / "disk") as disk, Site(tmp_path, database=disk.folder / "ringback.db") as site:
+        receiver = site.serve()
+        assert get(site.port, "/readyz").status == 200
+        disk.squeeze(receiver)
+        answers = fill(site)
+        assert len(answers) > 10
+        refused = [push(site, 1000 + n) for n in range(3)]
+        assert {(answer.status, answer.retry_after) for answer in refused} == {(503, "5")}
+        ready = get(site.port, "/readyz")
+        assert (ready.status, ready.body["ready"]) == (503, False)
+        assert get(site.port, "/healthz").status == 200
+        disk.make_room(receiver)
+        answers += [wait_until("healed", lambda: accepted(push(site, 1000)), HEALING_SECONDS)]
+        assert get(site.port, "/readyz").status == 200
+        assert {answer.event for answer in answers} <= {event["id"] for event in site.events()}
+        assert receiver.stop() == 0
+        assert not [line for line in receiver.log.splitlines() if "Traceback" in line]
+        assert len(receiver.log.splitlines()) < 3 * len(answers)
+        with contextlib.closing(sqlite3.connect(site.database)) as database:
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def fill(site: Site) -> list[Answer]:
+    """Push until the disk is full; gives what was acknowledged."""
+    answers = []
+    while (answer := push(site, len(answers))).status == 200:
+        answers.append(answer)
+        assert len(answers) < 1000
+    return answers
+
+
+def accepted(answer: Answer) -> Answer | None:
+    """Give an answer if it is a 200."""
+    return answer if answer.status == 200 else None
+
+
+def test_another_process_keeps_the_lock(site: Site) -> None:
+    """While somebody holds the write lock callbacks get 503 within 3.5 s, none hangs; afterwards all is well."""
+    receiver = site.serve()
+    first = post(site.port, "task_0", body_of("p-0"))
+    with open(f"{site.database}.lock", "rb") as lock:  # noqa: PTH123 -- a suffix after .db
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        began = time.monotonic()
+        answers = post_together(site.port, [(f"task_{n}", body_of(f"p-{n}")) for n in range(1, 20)])
+        waited = time.monotonic() - began
+        assert {(answer.status, answer.retry_after) for answer in answers} == {(503, "5")}
+        assert 1.5 < waited < 3.5
+        assert get(site.port, "/readyz").status == 503
+        time.sleep(max(0.0, 4 - (time.monotonic() - began)))
+        fcntl.flock(lock, fcntl.LOCK_UN)
+    again = post(site.port, "task_1", body_of("p-1"))
+    assert (again.status, get(site.port, "/readyz").status) == (200, 200)
+    assert {first.event, again.event} <= {event["id"] for event in site.events()}
+    assert receiver.stop() == 0
+
+
+@pytest.mark.skipif(not MAY_MOUNT, reason="needs the right to mount")
+def test_a_disk_that_became_read_only(tmp_path: Path) -> None:
+    """On a read-only disk a receiver refuses to start, with one line; what is stored can still be read."""
+    with tiny_tmpfs(tmp_path / "disk") as disk, Site(tmp_path, database=disk.folder / "ringback.db") as site:
+        receiver = site.serve()
+        answer = push(site, 1)
+        assert receiver.stop() == 0
+        _mount("-o", "remount,ro", str(disk.folder))
+        refused = site.run("serve")
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
+        assert str(site.database) in refused.stderr
+        assert [event["id"] for event in site.events()] == [answer.event]
+        _mount("-o", "remount,rw", str(disk.folder))
+        site.serve()
+        assert push(site, 1).duplicate

@@ -1,0 +1,105 @@
+"""`kill -9` of the receiver at random moments under load: what was answered with 200 is stored, once, and handled."""
+
+import asyncio
+import os
+import random
+import signal
+import sqlite3
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.acceptance.load import Fact, Load
+from tests.acceptance.processes import Process, Site, wait_until
+
+pytestmark = pytest.mark.slow
+
+KILLS = int(os.environ.get("RINGBACK_TEST_KILLS", "20"))
+SEED = 20260701
+HANDLERS = """
+import os
+from receiver import Handlers
+
+handlers = Handlers()
+file = os.open("handled", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+@handlers.on("task.*")
+async def note(event):
+    os.write(file, f"{event.id}\\n".encode())
+"""
+
+
+def test_kill_9_of_the_receiver_under_load(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every 200 is in the ledger, every fact is one event, every event is handled, however often the receiver dies."""
+    chance = random.Random(SEED)
+    site.handlers(HANDLERS)
+    receiver = site.serve()
+    site.work()
+    load = Load(site.port, chance, connections=16, pause_seconds=0.01)
+    restarts = asyncio.run(_torture(site, receiver, load, chance))
+    events = {event["id"]: event for event in site.events()}
+    assert load.statuses.keys() == {200}
+    _check_answers(load.facts, events)
+    assert {event["task_id"] for event in events.values()} == {fact.task_id for fact in load.facts}
+    assert len(events) == len(load.facts)
+    handled = _handled(site, events)
+    with sqlite3.connect(f"file:{site.database}?mode=ro", uri=True) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    doubles = sum(handled.values()) - len(handled)
+    with capsys.disabled():
+        print(
+            f"\nkill -9 of the receiver: seed {SEED}, {KILLS} kills, {load.statuses.total()} answers, "
+            f"{sum(fact.unanswered for fact in load.facts)} unanswered, {len(events)} events, {len(handled)} handled, "
+            f"{doubles} double runs, slowest restart {max(restarts, default=0):.2f} s"
+        )
+
+
+async def _torture(site: Site, receiver: Process, load: Load, chance: random.Random) -> list[float]:
+    """Kill and restart under load; gives how long each restart took."""
+    restarts = []
+    sending = asyncio.create_task(load.run())
+    for _ in range(KILLS):
+        await asyncio.sleep(chance.uniform(0.0, 1.0))
+        assert not sending.done()
+        receiver.popen.send_signal(signal.SIGKILL)
+        began = time.monotonic()
+        receiver = await asyncio.to_thread(_restart, site, receiver, chance.random())
+        restarts.append(time.monotonic() - began)
+    load.stop()
+    await asyncio.wait_for(sending, 20)
+    return restarts
+
+
+def _restart(site: Site, receiver: Process, dice: float) -> Process:
+    """Start the next receiver on the same database; one in ten is killed while it starts, at some moment."""
+    receiver.popen.wait()
+    if dice < 0.1:
+        starting = site.start("serve")
+        time.sleep(dice * 6)
+        starting.kill()
+    return site.serve()
+
+
+def _check_answers(facts: list[Fact], events: dict[str, dict[str, Any]]) -> None:
+    """Hold every 200 against the ledger.
+
+    What can be promised: all answers about a fact name one event, and at most one says that it was new. None says so
+    only where the request that made the event was never answered, because the receiver died between commit and answer.
+    """
+    for fact in facts:
+        assert len({answer["event"] for answer in fact.answers}) == 1
+        event = events[fact.answers[0]["event"]]
+        assert (event["task_id"], event["type"]) == (fact.task_id, "task.completed")
+        fresh = sum(not answer["duplicate"] for answer in fact.answers)
+        assert fresh == 1 or (fresh == 0 and fact.unanswered)
+        assert len(fact.answers) - 1 <= event["duplicates"] <= fact.sent - 1
+
+
+def _handled(site: Site, events: dict[str, dict[str, Any]]) -> Counter[str]:
+    """Wait until the worker has handled every event, and give how often each."""
+    wait_until("every event handled", lambda: set(site.lines("handled")) >= events.keys())
+    handled = Counter(site.lines("handled"))
+    assert handled.keys() == events.keys()
+    return handled
