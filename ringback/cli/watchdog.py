@@ -62,7 +62,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         told: float | None = None
-        while True:
+        while not self._loop.is_closed():  # one that ended while deliveries ran has no more beats to miss
             self._active.wait()
             time.sleep(BEAT_SECONDS / 2)
             beaten_at = self._beaten_at

@@ -8,7 +8,9 @@ arrival order by `lifecycle.advance`. It never reads a clock or a database.
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
+
+from msgspec import Struct
 
 from ringback import lifecycle
 from ringback.model import (
@@ -25,41 +27,45 @@ from ringback.model import (
     Trust,
     Verdict,
     id_moment,
+    microseconds,
     new_id,
 )
 
 KEPT_PER_TASK = 100  # stored requests a task, then a counter
-HOLD = timedelta(seconds=30)  # how long an unknown task's event waits to be adopted
-FETCH_SPACING = timedelta(seconds=5)  # hints cause at most one fetch per task in this time
-FIRST_FETCH = timedelta(minutes=5)  # for tasks that are known from their callbacks only
+SECOND = 1_000_000  # in the microseconds of all times here
+HOLD = 30 * SECOND  # how long an unknown task's event waits to be adopted
+FETCH_SPACING = 5 * SECOND  # hints cause at most one fetch per task in this time
+FIRST_FETCH = 300 * SECOND  # for tasks that are known from their callbacks only
 
 
-@dataclass(slots=True, kw_only=True)
-class TaskRow:
-    """The part of a task that arrivals can change. `was` is the state in the database: the guard of the UPDATE."""
+class TaskRow(Struct, array_like=True, kw_only=True):
+    """The part of a task that arrivals can change. Times are microseconds, as stored.
+
+    An array in JSON: engines read and write whole batches of them so, in this order of the fields. `was` is the state
+    in the database, the guard of the UPDATE; None where the row is new.
+    """
 
     id: str
+    was: TaskState | None
+    state: TaskState
     provider: str
     provider_id: str | None
     origin: Origin
-    state: TaskState
-    was: TaskState | None  # None: the row is new
     settled_by: Source | None
     settled_event: str | None
-    settled_at: datetime | None
+    settled_at: int | None
     progress: int | None
     charged_microdollars: int | None
-    fetch_at: datetime | None
-    fetched_at: datetime | None
+    fetch_at: int | None
+    fetched_at: int | None
     callbacks: int
     kept: int
-    created_at: datetime
+    created_at: int
     changed: bool = False
     learnt: bool = False  # its provider id came with this batch
 
 
-@dataclass(slots=True, kw_only=True)
-class EventRow:
+class EventRow(Struct, array_like=True, kw_only=True):
     """An event, known or new; of a known one only the keys and what decides about copies are filled."""
 
     id: str
@@ -68,9 +74,9 @@ class EventRow:
     standing: Standing
     event_key: str | None
     fact_key: str | None
-    arrival: Arrival | None = None  # set on new ones
     conflict: str | None = None
-    hold_until: datetime | None = None
+    hold_until: int | None = None
+    arrival: Arrival | None = None  # set on new ones
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,7 +85,7 @@ class Sighting:
 
     event_id: str
     count: int = 0
-    last_seen_at: datetime
+    last_seen_at: int
     newest: Arrival | None = None  # set where the event keeps the newest body
 
 
@@ -132,7 +138,7 @@ def received_key(arrival: Arrival) -> str:
 
 def fact_key(task_id: str, status: TaskState, source: Source) -> str:
     """Key a fact by what it says; a guess of ours has a key of its own, so that the provider's word is a new fact."""
-    return f"{task_id}:{status.value}" + (":presumed" if source is Source.RINGBACK else "")
+    return f"{task_id}:{status.value}:presumed" if source is Source.RINGBACK else f"{task_id}:{status.value}"
 
 
 class Fold:
@@ -179,7 +185,7 @@ class Fold:
         if reading is None or reading.provider_id is None or arrival.kind is not Kind.FACT:
             return task, None
         if task.provider_id is None and named is None:
-            self._learn(task, reading.provider_id, arrival.callback.received_at)
+            self._learn(task, reading.provider_id, microseconds(arrival.callback.received_at))
         # The URL fixes the task: the id in the body is only compared.
         return task, None if task.provider_id == reading.provider_id else "task_mismatch"
 
@@ -201,7 +207,7 @@ class Fold:
         return self._make(arrival.task_id, arrival), None
 
     def _make(self, task_id: str, arrival: Arrival) -> TaskRow:
-        now = arrival.callback.received_at
+        now = microseconds(arrival.callback.received_at)
         task = TaskRow(
             id=task_id,
             provider=arrival.provider,
@@ -225,7 +231,7 @@ class Fold:
             self._learn(task, arrival.reading.provider_id, now)
         return task
 
-    def _learn(self, task: TaskRow, provider_id: str, now: datetime) -> None:
+    def _learn(self, task: TaskRow, provider_id: str, now: int) -> None:
         """Save the provider's id that a callback brought before the submission's answer did."""
         task.provider_id = provider_id
         task.changed = task.learnt = True
@@ -239,7 +245,7 @@ class Fold:
             return self._hint(arrival, task)
         if arrival.kind is Kind.UNRECOGNISED or problem is not None:
             if problem == "task_mismatch" and task is not None:
-                _make_due(task, arrival.callback.received_at)
+                _make_due(task, microseconds(arrival.callback.received_at))
             return self._unrecognised(arrival, task, problem)
         if arrival.kind is Kind.RECEIVED:
             return self._received(arrival, task)
@@ -249,7 +255,7 @@ class Fold:
 
     def _hint(self, arrival: Arrival, task: TaskRow | None) -> Receipt:
         if task is not None:
-            _make_due(task, arrival.callback.received_at)
+            _make_due(task, microseconds(arrival.callback.received_at))
         return self._keep(arrival, task, None, Verdict.HINT, arrival.reason or "hint", with_body=True)
 
     def _unrecognised(self, arrival: Arrival, task: TaskRow | None, problem: str | None) -> Receipt:
@@ -284,20 +290,19 @@ class Fold:
         event = self._new_event(arrival, task, EVENT_OF_STATE[reading.status], by_event, by_fact)
         event.standing = step.standing
         if task.origin is Origin.CALLBACK and task.provider in self._waiting:
-            event.hold_until = arrival.callback.received_at + HOLD
+            event.hold_until = microseconds(arrival.callback.received_at) + HOLD
         if step.standing is Standing.ACCEPTED:
-            _advance(task, reading, step, event.id, arrival.callback.received_at)
+            _advance(task, reading, step, event.id, microseconds(arrival.callback.received_at))
         return _receipt(VERDICT_OF_STANDING[step.standing], task, event.id)
 
     def _seen(self, arrival: Arrival, task: TaskRow | None, known: EventRow) -> Receipt:
         receipt = _receipt(Verdict.DUPLICATE, task, known.id)
         if arrival.source is not Source.CALLBACK:
             return receipt  # our own questions are not redeliveries
-        seen = self.batch.sightings.setdefault(
-            known.id, Sighting(event_id=known.id, last_seen_at=arrival.callback.received_at)
-        )
+        now = microseconds(arrival.callback.received_at)
+        seen = self.batch.sightings.setdefault(known.id, Sighting(event_id=known.id, last_seen_at=now))
         seen.count += 1
-        seen.last_seen_at = max(seen.last_seen_at, arrival.callback.received_at)
+        seen.last_seen_at = max(seen.last_seen_at, now)
         if known.type is EventType.TASK_PROGRESSED:
             seen.newest = arrival
         return receipt
@@ -359,7 +364,7 @@ def _receipt(verdict: Verdict, task: TaskRow | None, event_id: str | None) -> Re
     )
 
 
-def _advance(task: TaskRow, reading: Reading, step: lifecycle.Advance, event_id: str, now: datetime) -> None:
+def _advance(task: TaskRow, reading: Reading, step: lifecycle.Advance, event_id: str, now: int) -> None:
     task.state = step.state
     task.changed = True
     _note_progress(task, reading)
@@ -378,7 +383,7 @@ def _note_progress(task: TaskRow, reading: Reading) -> None:
         task.changed = True
 
 
-def _make_due(task: TaskRow, now: datetime) -> None:
+def _make_due(task: TaskRow, now: int) -> None:
     """Let the poller ask now, but not more than once per task in FETCH_SPACING."""
     if lifecycle.is_terminal(task.state):
         return

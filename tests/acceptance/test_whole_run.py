@@ -56,7 +56,9 @@ def lines() -> list[dict[str, Any]]:
     first = [("qingbo", "[fault:submit_429]" if n % 5 == 0 else "") for n in range(35)]
     doubtful = ["submit_5xx", "submit_timeout", "early_push"]
     second = [("qingbo", f"[fault:{doubtful[n]}]" if n < len(doubtful) else "") for n in range(15)]
-    last = [("reapi", "[fault:submit_429]" if n % 5 == 0 else "[fault:failed]" if n % 5 == 1 else "") for n in range(10)]
+    last = [
+        ("reapi", "[fault:submit_429]" if n % 5 == 0 else "[fault:failed]" if n % 5 == 1 else "") for n in range(10)
+    ]
     rows = enumerate([*plain, *first, *second, *last])
     return [
         {"provider": provider, "prompt": f"take {n} {fault}".strip(), "duration": 6, "metadata": {"n": n}}

@@ -94,8 +94,8 @@ def test_ledger_page_names_every_table_and_verdict() -> None:
     assert [word for word in words if f"`{word}`" not in page] == []
     numbers = [
         f"{fold.KEPT_PER_TASK} requests",
-        f"{fold.HOLD.seconds} s",
-        f"{fold.FETCH_SPACING.seconds} s",
+        f"{fold.HOLD // fold.SECOND} s",
+        f"{fold.FETCH_SPACING // fold.SECOND} s",
         f"{Settings().dedup_days} days",
     ]
     assert [number for number in numbers if number not in page] == []

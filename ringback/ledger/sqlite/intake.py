@@ -43,22 +43,26 @@ def probe(db: sqlite3.Connection, moments: Sequence[datetime]) -> Sequence[None]
 
 def _tasks(db: sqlite3.Connection, arrivals: Iterable[Arrival]) -> list[fold.TaskRow]:
     ids = list({arrival.task_id for arrival in arrivals if arrival.task_id})
-    found = {row[0]: row for row in db.execute(SQL["tasks_by_id"], {"ids": rows.parameter(ids)})} if ids else {}
+    found = _found(db, SQL["tasks_by_id"], ids=ids) if ids else {}
     pairs = {
         (arrival.provider, arrival.reading.provider_id)
         for arrival in arrivals
         if arrival.reading and arrival.reading.provider_id and not _is_known(arrival, found)
     }
     if pairs:
-        parameters = {"pairs": rows.parameter(list(pairs))}
-        found |= {row[0]: row for row in db.execute(SQL["tasks_by_provider_id"], parameters)}
-    return [rows.task_row(row) for row in found.values()]
+        found |= _found(db, SQL["tasks_by_provider_id"], pairs=list(pairs))
+    return list(found.values())
 
 
-def _is_known(arrival: Arrival, found: Mapping[str, Sequence[Any]]) -> bool:
+def _found(db: sqlite3.Connection, query: str, **parameters: Any) -> dict[str, fold.TaskRow]:
+    (text,) = db.execute(query, {name: rows.text(value) for name, value in parameters.items()}).fetchone()
+    return {task.id: task for task in rows.task_rows(text)}
+
+
+def _is_known(arrival: Arrival, found: Mapping[str, fold.TaskRow]) -> bool:
     """Tell whether the arrival's own task already has the id that its body names: the usual case, one query less."""
-    row = found.get(arrival.task_id or "")
-    return row is not None and arrival.reading is not None and row[2] == arrival.reading.provider_id
+    task = found.get(arrival.task_id or "")
+    return task is not None and arrival.reading is not None and task.provider_id == arrival.reading.provider_id
 
 
 def _waiting(db: sqlite3.Connection, arrivals: Iterable[Arrival], known: Iterable[fold.TaskRow]) -> frozenset[str]:
@@ -84,15 +88,16 @@ def _events(
         elif arrival.kind is not Kind.HINT:
             keys.add(fold.unrecognised_key(arrival))
     parameters = {"facts": rows.parameter(list(facts)), "keys": rows.parameter(list(keys))}
-    return map(rows.event_row, db.execute(SQL["events_by_key"], parameters).fetchall())
+    (found,) = db.execute(SQL["events_by_key"], parameters).fetchone()
+    return rows.event_rows(found)
 
 
 def _write(db: sqlite3.Connection, batch: fold.Batch) -> None:
-    if made := [rows.changed_task(task) for task in batch.tasks if task.was is None]:
+    if made := [task for task in batch.tasks if task.was is None]:
         db.execute(SQL["insert_unknown_tasks"], {"rows": rows.parameter(made)})
-    if moved := [rows.changed_task(task) for task in batch.tasks if task.was is not None]:
+    if moved := [task for task in batch.tasks if task.was is not None]:
         db.execute(SQL["advance_tasks"], {"rows": rows.parameter(moved)})
-    if learnt := [rows.changed_task(task) for task in batch.tasks if task.was is not None and task.learnt]:
+    if learnt := [task for task in batch.tasks if task.was is not None and task.learnt]:
         db.execute(SQL["learn_provider_ids"], {"rows": rows.parameter(learnt)})
     if batch.events:
         bodies, places = rows.blobs(event.arrival.callback.body for event in batch.events if event.arrival)

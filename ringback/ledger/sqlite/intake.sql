@@ -2,14 +2,17 @@
 -- is fixed, is prepared once, and one statement writes the whole batch while the interpreter lock is free.
 
 -- name: tasks_by_id
-SELECT id, provider, provider_id, origin, state, settled_by, settled_event, settled_at, progress,
-       charged_microdollars, fetch_at, fetched_at, callbacks, kept, created_at
-FROM tasks WHERE id IN (SELECT value FROM json_each(:ids))
+-- One row, whatever it finds: the interpreter lock changes hands at every row that is fetched.
+SELECT json_group_array(json_array(
+    t.id, t.state, t.state, t.provider, t.provider_id, t.origin, t.settled_by, t.settled_event, t.settled_at,
+    t.progress, t.charged_microdollars, t.fetch_at, t.fetched_at, t.callbacks, t.kept, t.created_at))
+FROM tasks t WHERE t.id IN (SELECT value FROM json_each(:ids))
 
 -- name: tasks_by_provider_id
 -- Joined in this order, and with the index's own condition spelt out: otherwise SQLite reads the whole table.
-SELECT t.id, t.provider, t.provider_id, t.origin, t.state, t.settled_by, t.settled_event, t.settled_at, t.progress,
-       t.charged_microdollars, t.fetch_at, t.fetched_at, t.callbacks, t.kept, t.created_at
+SELECT json_group_array(json_array(
+    t.id, t.state, t.state, t.provider, t.provider_id, t.origin, t.settled_by, t.settled_event, t.settled_at,
+    t.progress, t.charged_microdollars, t.fetch_at, t.fetched_at, t.callbacks, t.kept, t.created_at))
 FROM json_each(:pairs) p CROSS JOIN tasks t
 WHERE t.provider = json_extract(p.value, '$[0]') AND t.provider_id = json_extract(p.value, '$[1]')
   AND t.provider_id IS NOT NULL
@@ -20,41 +23,42 @@ SELECT value FROM json_each(:providers)
 WHERE EXISTS (SELECT 1 FROM tasks WHERE state = 'pending' AND provider = value AND origin = 'submission')
 
 -- name: events_by_key
-SELECT id, type, task_id, standing, event_key, fact_key
-FROM events WHERE fact_key IN (SELECT value FROM json_each(:facts))
-UNION ALL
-SELECT id, type, task_id, standing, event_key, fact_key
-FROM events WHERE event_key IN (SELECT value FROM json_each(:keys))
+SELECT json_group_array(json_array(id, type, task_id, standing, event_key, fact_key)) FROM (
+    SELECT id, type, task_id, standing, event_key, fact_key
+    FROM events WHERE fact_key IN (SELECT value FROM json_each(:facts))
+    UNION ALL
+    SELECT id, type, task_id, standing, event_key, fact_key
+    FROM events WHERE event_key IN (SELECT value FROM json_each(:keys)))
 
 -- name: insert_unknown_tasks
-INSERT INTO tasks (id, state, provider_id, settled_by, settled_event, settled_at, progress, charged_microdollars,
-                   fetch_at, callbacks, kept, provider, origin, created_at)
+INSERT INTO tasks (id, state, provider, provider_id, origin, settled_by, settled_event, settled_at, progress,
+                   charged_microdollars, fetch_at, callbacks, kept, created_at)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
        json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]'),
        json_extract(value, '$[7]'), json_extract(value, '$[8]'), json_extract(value, '$[9]'),
-       json_extract(value, '$[10]'), json_extract(value, '$[11]'), json_extract(value, '$[12]'),
-       json_extract(value, '$[13]'), json_extract(value, '$[14]')
+       json_extract(value, '$[10]'), json_extract(value, '$[11]'), json_extract(value, '$[13]'),
+       json_extract(value, '$[14]'), json_extract(value, '$[15]')
 FROM json_each(:rows)
 
 -- name: advance_tasks
 -- The guard is in the statement: a state that is no longer what the decision was made on does not move.
 UPDATE tasks SET
     state = json_extract(value, '$[2]'),
-    settled_by = json_extract(value, '$[4]'),
-    settled_event = json_extract(value, '$[5]'),
-    settled_at = json_extract(value, '$[6]'),
-    progress = json_extract(value, '$[7]'),
-    charged_microdollars = json_extract(value, '$[8]'),
-    fetch_at = json_extract(value, '$[9]'),
-    callbacks = json_extract(value, '$[10]'),
-    kept = json_extract(value, '$[11]'),
+    settled_by = json_extract(value, '$[6]'),
+    settled_event = json_extract(value, '$[7]'),
+    settled_at = json_extract(value, '$[8]'),
+    progress = json_extract(value, '$[9]'),
+    charged_microdollars = json_extract(value, '$[10]'),
+    fetch_at = json_extract(value, '$[11]'),
+    callbacks = json_extract(value, '$[13]'),
+    kept = json_extract(value, '$[14]'),
     resend_at = CASE json_extract(value, '$[2]') WHEN 'pending' THEN resend_at END
 FROM json_each(:rows)
 WHERE tasks.id = json_extract(value, '$[0]') AND tasks.state = json_extract(value, '$[1]')
 
 -- name: learn_provider_ids
 -- Apart from advance_tasks, since to name an indexed column is to rewrite its index, and few tasks learn their id late.
-UPDATE tasks SET provider_id = json_extract(value, '$[3]')
+UPDATE tasks SET provider_id = json_extract(value, '$[4]')
 FROM json_each(:rows)
 WHERE tasks.id = json_extract(value, '$[0]')
 

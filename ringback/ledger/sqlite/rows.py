@@ -2,7 +2,7 @@
 
 import re
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -33,6 +33,8 @@ from ringback.model import (
 
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # not the text \u0000 that stands in a JSON text of its own
 _encode = msgspec.json.Encoder().encode
+_task_rows = msgspec.json.Decoder(list[TaskRow]).decode
+_event_rows = msgspec.json.Decoder(list[EventRow]).decode
 _form = msgspec.json.Decoder(Form).decode
 _results = msgspec.json.Decoder(tuple[Result, ...]).decode
 _error = msgspec.json.Decoder(TaskError).decode
@@ -135,68 +137,22 @@ def new_task(value: Task) -> dict[str, Any]:
     }
 
 
-def task_row(row: Sequence[Any]) -> TaskRow:
-    """Read the part of a task that arrivals can change; in the column order of `tasks_by_id`."""
-    return TaskRow(
-        id=row[0],
-        provider=row[1],
-        provider_id=row[2],
-        origin=Origin(row[3]),
-        state=TaskState(row[4]),
-        was=TaskState(row[4]),
-        settled_by=Source(row[5]) if row[5] else None,
-        settled_event=row[6],
-        settled_at=when(row[7]),
-        progress=row[8],
-        charged_microdollars=row[9],
-        fetch_at=when(row[10]),
-        fetched_at=when(row[11]),
-        callbacks=row[12],
-        kept=row[13],
-        created_at=moment(row[14]),
-    )
+def task_rows(found: str) -> list[TaskRow]:
+    """Read the part of tasks that arrivals can change, from the one JSON array that `tasks_by_id` gives."""
+    return _task_rows(found)
 
 
-def changed_task(value: TaskRow) -> list[Any]:
-    """Write the part of a task that arrivals can change; in the order that `advance_tasks` reads."""
-    return [
-        value.id,
-        value.was,
-        value.state,
-        value.provider_id,
-        value.settled_by,
-        value.settled_event,
-        micros(value.settled_at),
-        value.progress,
-        value.charged_microdollars,
-        micros(value.fetch_at),
-        value.callbacks,
-        value.kept,
-        value.provider,
-        value.origin,
-        micros(value.created_at),
-    ]
+def event_rows(found: str) -> list[EventRow]:
+    """Read what decides about copies of events, from the one JSON array that `events_by_key` gives."""
+    return _event_rows(found)
 
 
-def event_row(row: Sequence[Any]) -> EventRow:
-    """Read what decides about copies of an event; in the column order of `events_by_key`."""
-    return EventRow(
-        id=row[0],
-        type=EventType(row[1]),
-        task_id=row[2],
-        standing=Standing(row[3]),
-        event_key=row[4],
-        fact_key=row[5],
-    )
-
-
-def new_event(value: EventRow, place: tuple[int, int]) -> list[Any]:
+def new_event(value: EventRow, place: tuple[int, int]) -> tuple[Any, ...]:
     """Write a new event; in the order that `insert_events` reads. `place` is its body's in the joined blob."""
     arrival = value.arrival
     assert arrival is not None  # noqa: S101 -- new events are made of an arrival
     reading = arrival.reading if value.fact_key else None
-    received_at = microseconds(arrival.callback.received_at)
-    return [
+    return (
         value.id,
         value.type,
         arrival.provider,
@@ -205,29 +161,28 @@ def new_event(value: EventRow, place: tuple[int, int]) -> list[Any]:
         arrival.source,
         arrival.trust,
         value.standing,
-        value.conflict or plain(arrival.reason),
+        value.conflict or arrival.reason,
         reading.event_id if reading else None,
         value.event_key,
         value.fact_key,
-        text(reading.results) if reading and reading.results else "[]",
+        reading.results if reading else (),
         text(reading.error) if reading and reading.error else None,
-        place[0],
-        place[1],
-        text(arrival.callback.headers) if arrival.callback.headers else "[]",
-        received_at,
-        micros(value.hold_until),
-    ]
+        *place,
+        arrival.callback.headers,
+        microseconds(arrival.callback.received_at),
+        value.hold_until,
+    )
 
 
-def sighting(value: Sighting, place: tuple[int, int]) -> list[Any]:
+def sighting(value: Sighting, place: tuple[int, int]) -> tuple[Any, ...]:
     """Write further requests of a known event; in the order that `count_duplicates` reads."""
-    return [value.event_id, value.count, microseconds(value.last_seen_at), value.newest is not None, *place]
+    return (value.event_id, value.count, value.last_seen_at, value.newest is not None, *place)
 
 
-def kept(value: Kept, place: tuple[int, int]) -> list[Any]:
+def kept(value: Kept, place: tuple[int, int]) -> tuple[Any, ...]:
     """Write a request that is kept beside the events; in the order that `insert_callbacks` reads."""
     arrival = value.arrival
-    return [
+    return (
         arrival.provider,
         value.task_id,
         value.event_id,
@@ -235,10 +190,10 @@ def kept(value: Kept, place: tuple[int, int]) -> list[Any]:
         plain(value.reason),
         arrival.trust,
         microseconds(arrival.callback.received_at),
-        text(arrival.callback.headers),
+        arrival.callback.headers,
         *place,
         value.with_body,
-    ]
+    )
 
 
 def event(row: sqlite3.Row) -> Event:
