@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import math
 import socket
 from collections.abc import Callable, Iterator
@@ -74,6 +75,9 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept, and tell."""
         await super().startup(sockets)
+        # What start-up made lives as long as the process: a collection shall not walk through it again and again.
+        gc.freeze()
+        gc.set_threshold(20_000, 50, 100)
         self._tell_started()
 
     async def main_loop(self) -> None:

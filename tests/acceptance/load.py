@@ -54,8 +54,9 @@ class Load:
 
     async def _connection(self) -> None:
         for fact in self._stream():
-            while not await self._converse(fact):
-                await asyncio.sleep(0.02)  # the receiver is down
+            if not await self._converse(fact):  # the receiver is down
+                self._owed.append(fact)
+                await asyncio.sleep(0.02)
 
     def _stream(self) -> Iterator[Fact]:
         """Give the next fact to tell; ends after `stop`, when nothing is owed."""

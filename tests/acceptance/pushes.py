@@ -1,4 +1,4 @@
-"""What a provider sends: callback URLs made by hand from DESIGN rule 6, bodies as qingbo's pages show them, raw HTTP."""
+"""What a provider sends: callback URLs made by hand from DESIGN rule 6, and bodies as qingbo's pages show them."""
 
 import base64
 import hashlib

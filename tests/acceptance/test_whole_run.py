@@ -132,7 +132,7 @@ def quiet(sandbox: int) -> None:
     wait_until("no more pushes", look)
 
 
-def test_a_hundred_tasks_interrupted_and_resumed(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_hundred_tasks_interrupted_and_resumed(run: Run) -> None:
     """Exactly a hundred tasks are bought, whatever was interrupted, refused or lost, and every one has its true end."""
     assert f"of {len(lines())} lines; the same command goes on" in run.interrupted.log
     assert run.books["tasks"] == 100
@@ -140,10 +140,7 @@ def test_a_hundred_tasks_interrupted_and_resumed(run: Run, capsys: pytest.Captur
     theirs = {task["id"]: task["status"] for task in run.provider_tasks}
     assert {task["provider_id"]: task["state"] for task in run.tasks} == theirs
     assert set(theirs.values()) == TERMINAL
-    with capsys.disabled():
-        faults = {name: count for name, count in sorted(run.books["faults"].items()) if count}
-        settled = Counter(task["settled_by"] for task in run.tasks)
-        print(f"\nwhole run: {run.seconds:.1f} s, settled by {dict(settled)}, faults {faults}")
+    assert run.seconds < 45
 
 
 def test_the_faults_took_place(run: Run) -> None:

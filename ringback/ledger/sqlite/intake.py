@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ringback.ledger import fold
-from ringback.ledger.queries import load
+from ringback.ledger.queries import chunks, load
 from ringback.ledger.sqlite import rows
 from ringback.model import Arrival, Kind, Origin, Receipt, microseconds
 
@@ -31,7 +31,7 @@ def reject(db: sqlite3.Connection, counts: Sequence[tuple[Mapping[tuple[str, str
         for group, now in counts
         for (provider, reason), count in group.items()
     ]
-    db.execute(SQL["count_rejections"], {"rows": rows.parameter(data)})
+    _many(db, SQL["count_rejections"], data)
     return [None] * len(counts)
 
 
@@ -93,22 +93,18 @@ def _events(
 
 
 def _write(db: sqlite3.Connection, batch: fold.Batch) -> None:
-    if made := [task for task in batch.tasks if task.was is None]:
-        db.execute(SQL["insert_unknown_tasks"], {"rows": rows.parameter(made)})
-    if moved := [task for task in batch.tasks if task.was is not None]:
-        db.execute(SQL["advance_tasks"], {"rows": rows.parameter(moved)})
-    if learnt := [task for task in batch.tasks if task.was is not None and task.learnt]:
-        db.execute(SQL["learn_provider_ids"], {"rows": rows.parameter(learnt)})
-    if batch.events:
-        bodies, places = rows.blobs(event.arrival.callback.body for event in batch.events if event.arrival)
-        data = [rows.new_event(event, place) for event, place in zip(batch.events, places, strict=True)]
-        db.execute(SQL["insert_events"], {"rows": rows.parameter(data), "bodies": bodies})
-    if batch.sightings:
-        seen = list(batch.sightings.values())
-        bodies, places = rows.blobs(item.newest.callback.body if item.newest else b"" for item in seen)
-        data = [rows.sighting(item, place) for item, place in zip(seen, places, strict=True)]
-        db.execute(SQL["count_duplicates"], {"rows": rows.parameter(data), "bodies": bodies})
-    if batch.kept:
-        bodies, places = rows.blobs(item.arrival.callback.body if item.with_body else b"" for item in batch.kept)
-        data = [rows.kept(item, place) for item, place in zip(batch.kept, places, strict=True)]
-        db.execute(SQL["insert_callbacks"], {"rows": rows.parameter(data), "bodies": bodies})
+    new: list[fold.TaskRow] = []
+    known: list[fold.TaskRow] = []
+    for task in batch.tasks:
+        (known if task.was else new).append(task)
+    _many(db, SQL["insert_unknown_tasks"], map(rows.unknown_task, new))
+    _many(db, SQL["advance_tasks"], map(rows.advanced_task, known))
+    _many(db, SQL["learn_provider_ids"], ((task.id, task.provider_id) for task in known if task.learnt))
+    _many(db, SQL["insert_events"], map(rows.new_event, batch.events))
+    _many(db, SQL["count_duplicates"], map(rows.sighting, batch.sightings.values()))
+    _many(db, SQL["insert_callbacks"], map(rows.kept, batch.kept))
+
+
+def _many(db: sqlite3.Connection, statement: str, found: Iterable[Sequence[Any]]) -> None:
+    for text, values in chunks(statement, list(found)):
+        db.execute(text, values)

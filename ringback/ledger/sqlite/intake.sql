@@ -1,5 +1,4 @@
--- Statements of the hot path. Rows come as one JSON parameter, bodies as one blob with places in it, so that the text
--- is fixed, is prepared once, and one statement writes the whole batch while the interpreter lock is free.
+-- Statements of the hot path, each for a whole batch: `VALUES (…)` is repeated for its rows (see queries.chunks).
 
 -- name: tasks_by_id
 -- One row, whatever it finds: the interpreter lock changes hands at every row that is fetched.
@@ -33,71 +32,43 @@ SELECT json_group_array(json_array(id, type, task_id, standing, event_key, fact_
 -- name: insert_unknown_tasks
 INSERT INTO tasks (id, state, provider, provider_id, origin, settled_by, settled_event, settled_at, progress,
                    charged_microdollars, fetch_at, callbacks, kept, created_at)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
-       json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]'),
-       json_extract(value, '$[7]'), json_extract(value, '$[8]'), json_extract(value, '$[9]'),
-       json_extract(value, '$[10]'), json_extract(value, '$[11]'), json_extract(value, '$[13]'),
-       json_extract(value, '$[14]'), json_extract(value, '$[15]')
-FROM json_each(:rows)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: advance_tasks
 -- The guard is in the statement: a state that is no longer what the decision was made on does not move.
 UPDATE tasks SET
-    state = json_extract(value, '$[2]'),
-    settled_by = json_extract(value, '$[6]'),
-    settled_event = json_extract(value, '$[7]'),
-    settled_at = json_extract(value, '$[8]'),
-    progress = json_extract(value, '$[9]'),
-    charged_microdollars = json_extract(value, '$[10]'),
-    fetch_at = json_extract(value, '$[11]'),
-    callbacks = json_extract(value, '$[13]'),
-    kept = json_extract(value, '$[14]'),
-    resend_at = CASE json_extract(value, '$[2]') WHEN 'pending' THEN resend_at END
-FROM json_each(:rows)
-WHERE tasks.id = json_extract(value, '$[0]') AND tasks.state = json_extract(value, '$[1]')
+    state = column3, settled_by = column4, settled_event = column5, settled_at = column6, progress = column7,
+    charged_microdollars = column8, fetch_at = column9, callbacks = column10, kept = column11,
+    resend_at = CASE column3 WHEN 'pending' THEN resend_at END
+FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))
+WHERE tasks.id = column1 AND tasks.state = column2
 
 -- name: learn_provider_ids
 -- Apart from advance_tasks, since to name an indexed column is to rewrite its index, and few tasks learn their id late.
-UPDATE tasks SET provider_id = json_extract(value, '$[4]')
-FROM json_each(:rows)
-WHERE tasks.id = json_extract(value, '$[0]')
+UPDATE tasks SET provider_id = column2
+FROM (VALUES (?, ?))
+WHERE tasks.id = column1
 
 -- name: insert_events
 INSERT INTO events (id, type, provider, task_id, status, source, trust, standing, conflict, provider_event_id,
                     event_key, fact_key, results, error, body, headers, received_at, last_seen_at, hold_until)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-       json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
-       json_extract(value, '$[6]'), json_extract(value, '$[7]'), json_extract(value, '$[8]'),
-       json_extract(value, '$[9]'), json_extract(value, '$[10]'), json_extract(value, '$[11]'),
-       json_extract(value, '$[12]'), json_extract(value, '$[13]'),
-       substr(:bodies, json_extract(value, '$[14]'), json_extract(value, '$[15]')),
-       json_extract(value, '$[16]'), json_extract(value, '$[17]'), json_extract(value, '$[17]'),
-       json_extract(value, '$[18]')
-FROM json_each(:rows)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: count_duplicates
--- A step on the way keeps the newest body; every other event keeps its first.
+-- A step on the way keeps the newest body (column 4); every other event keeps its first.
 UPDATE events SET
-    duplicates = duplicates + json_extract(value, '$[1]'),
-    last_seen_at = max(last_seen_at, json_extract(value, '$[2]')),
-    body = CASE WHEN json_extract(value, '$[3]')
-                THEN substr(:bodies, json_extract(value, '$[4]'), json_extract(value, '$[5]')) ELSE body END
-FROM json_each(:rows)
-WHERE events.id = json_extract(value, '$[0]')
+    duplicates = duplicates + column2, last_seen_at = max(last_seen_at, column3), body = coalesce(column4, body)
+FROM (VALUES (?, ?, ?, ?))
+WHERE events.id = column1
 
 -- name: insert_callbacks
+-- The body is null where the event holds the same bytes.
 INSERT INTO callbacks (provider, task_id, event_id, verdict, reason, trust, received_at, headers, body)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-       json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
-       json_extract(value, '$[6]'), json_extract(value, '$[7]'),
-       CASE WHEN json_extract(value, '$[10]')
-            THEN substr(:bodies, json_extract(value, '$[8]'), json_extract(value, '$[9]')) END
-FROM json_each(:rows)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: count_rejections
 INSERT INTO rejections (provider, reason, day, count)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]')
-FROM json_each(:rows) WHERE true
+VALUES (?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET count = count + excluded.count
 
 -- name: probe

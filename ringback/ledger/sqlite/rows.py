@@ -2,7 +2,6 @@
 
 import re
 import sqlite3
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -58,6 +57,11 @@ def parameter(value: Any) -> str:
     return written
 
 
+def headers(found: tuple[tuple[str, str], ...]) -> str:
+    """Write the headers that were kept."""
+    return text(found) if found else "[]"
+
+
 def when(value: int | None) -> datetime | None:
     """Read a time that may be absent."""
     return None if value is None else moment(value)
@@ -71,19 +75,6 @@ def micros(value: datetime | None) -> int | None:
 def plain(value: str | None) -> str | None:
     """Bound a text that was written for people."""
     return None if value is None else value[:500].replace("\0", "\ufffd")
-
-
-def blobs(parts: Iterable[bytes]) -> tuple[bytes, list[tuple[int, int]]]:
-    """Join byte strings into one parameter, with where each begins (from 1, as SQL counts) and how long it is.
-
-    A byte in front keeps it from ever being empty: SQLite's substr() of an empty blob is null.
-    """
-    places, joined, at = [], [b"\0"], 2
-    for part in parts:
-        places.append((at, len(part)))
-        joined.append(part)
-        at += len(part)
-    return b"".join(joined), places
 
 
 def task(row: sqlite3.Row) -> Task:
@@ -147,52 +138,88 @@ def event_rows(found: str) -> list[EventRow]:
     return _event_rows(found)
 
 
-def new_event(value: EventRow, place: tuple[int, int]) -> tuple[Any, ...]:
-    """Write a new event; in the order that `insert_events` reads. `place` is its body's in the joined blob."""
+def unknown_task(value: TaskRow) -> tuple[Any, ...]:
+    """Write a task that is known from a callback only; in the order of `insert_unknown_tasks`."""
+    return (
+        value.id,
+        value.state._value_,
+        value.provider,
+        value.provider_id,
+        value.origin._value_,
+        *_settlement(value),
+        value.fetch_at,
+        value.callbacks,
+        value.kept,
+        value.created_at,
+    )
+
+
+def advanced_task(value: TaskRow) -> tuple[Any, ...]:
+    """Write the part of a task that arrivals can change; in the order of `advance_tasks`."""
+    assert value.was is not None  # noqa: S101 -- a known task has a state in the database
+    return (
+        value.id,
+        value.was._value_,
+        value.state._value_,
+        *_settlement(value),
+        value.fetch_at,
+        value.callbacks,
+        value.kept,
+    )
+
+
+def _settlement(value: TaskRow) -> tuple[Any, ...]:
+    by = value.settled_by._value_ if value.settled_by else None
+    return by, value.settled_event, value.settled_at, value.progress, value.charged_microdollars
+
+
+def new_event(value: EventRow) -> tuple[Any, ...]:
+    """Write a new event; in the order of `insert_events`."""
     arrival = value.arrival
     assert arrival is not None  # noqa: S101 -- new events are made of an arrival
     reading = arrival.reading if value.fact_key else None
+    received_at = microseconds(arrival.callback.received_at)
     return (
         value.id,
-        value.type,
+        value.type._value_,
         arrival.provider,
         value.task_id,
-        reading.status if reading else None,
-        arrival.source,
-        arrival.trust,
-        value.standing,
-        value.conflict or arrival.reason,
+        reading.status._value_ if reading else None,
+        arrival.source._value_,
+        arrival.trust._value_,
+        value.standing._value_,
+        value.conflict or plain(arrival.reason),
         reading.event_id if reading else None,
         value.event_key,
         value.fact_key,
-        reading.results if reading else (),
+        text(reading.results) if reading and reading.results else "[]",
         text(reading.error) if reading and reading.error else None,
-        *place,
-        arrival.callback.headers,
-        microseconds(arrival.callback.received_at),
+        arrival.callback.body,
+        headers(arrival.callback.headers),
+        received_at,
+        received_at,
         value.hold_until,
     )
 
 
-def sighting(value: Sighting, place: tuple[int, int]) -> tuple[Any, ...]:
-    """Write further requests of a known event; in the order that `count_duplicates` reads."""
-    return (value.event_id, value.count, value.last_seen_at, value.newest is not None, *place)
+def sighting(value: Sighting) -> tuple[Any, ...]:
+    """Write further requests of a known event; in the order of `count_duplicates`."""
+    return value.event_id, value.count, value.last_seen_at, value.newest.callback.body if value.newest else None
 
 
-def kept(value: Kept, place: tuple[int, int]) -> tuple[Any, ...]:
-    """Write a request that is kept beside the events; in the order that `insert_callbacks` reads."""
+def kept(value: Kept) -> tuple[Any, ...]:
+    """Write a request that is kept beside the events; in the order of `insert_callbacks`."""
     arrival = value.arrival
     return (
         arrival.provider,
         value.task_id,
         value.event_id,
-        value.verdict,
+        value.verdict._value_,
         plain(value.reason),
-        arrival.trust,
+        arrival.trust._value_,
         microseconds(arrival.callback.received_at),
-        arrival.callback.headers,
-        *place,
-        value.with_body,
+        headers(arrival.callback.headers),
+        arrival.callback.body if value.with_body else None,
     )
 
 
