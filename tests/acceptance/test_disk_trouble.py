@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 DISK_BYTES = 2 << 20
 BALLAST_BYTES = 700_000
-BODY_PADDING = "x" * 20_000
+BODY_PADDING = "x" * 4_000
 HEALING_SECONDS = 10.0
 COMMIT_SECONDS = 5.5  # RINGBACK_COMMIT_TIMEOUT_SECONDS, and a little
 
@@ -65,9 +65,10 @@ def limited_files(folder: Path) -> Iterator[Disk]:
     folder.mkdir()
 
     def limit(process: Process, size: int) -> None:
-        resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, (size, hard))
 
-    yield Disk(folder, lambda process: limit(process, 1 << 20), lambda process: limit(process, resource.RLIM_INFINITY))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield Disk(folder, lambda process: limit(process, 1 << 20), lambda process: limit(process, soft))
 
 
 def _mount(*arguments: str) -> None:
@@ -102,7 +103,7 @@ def test_a_full_disk(tmp_path: Path, make: Callable[[Path], contextlib.AbstractC
         assert get(site.port, "/readyz").status == 200
         disk.squeeze(receiver)
         answers = fill(site)
-        assert len(answers) > 10
+        assert len(answers) > 5
         refused = [push(site, 1000 + n) for n in range(3)]
         assert {(answer.status, answer.retry_after) for answer in refused} == {(503, "5")}
         ready = get(site.port, "/readyz")
@@ -111,12 +112,12 @@ def test_a_full_disk(tmp_path: Path, make: Callable[[Path], contextlib.AbstractC
         disk.make_room(receiver)
         answers += [wait_until("healed", lambda: accepted(push(site, 1000)), HEALING_SECONDS)]
         assert get(site.port, "/readyz").status == 200
-        stored = {answer.event for answer in answers}
+        stored = {event["id"] for event in site.events()}
+        assert stored >= {answer.event for answer in answers}
         wait_until("all handled", lambda: set(site.lines("handled")) == stored, HEALING_SECONDS)
-        assert {event["id"] for event in site.events()} == stored
         assert receiver.stop() == 0
         assert not [line for line in receiver.log.splitlines() if "Traceback" in line]
-        assert len(receiver.log.splitlines()) < 3 * len(answers)
+        assert len(receiver.log.splitlines()) < 50 + 2 * len(answers)  # trouble is told, but not at every request
         with contextlib.closing(sqlite3.connect(site.database)) as database:
             assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
