@@ -19,6 +19,8 @@ from ringback.errors import SettingsError, Unreachable
 from ringback.providers import Provider, Request, Response
 from ringback.settings import Settings, variable_name
 
+Transport = httpx.AsyncBaseTransport  # what tests put in the network's place
+
 MAX_ANSWER_BYTES = 4 << 20
 CONNECT_SECONDS = 10.0
 MAX_PORT = 65535
@@ -65,7 +67,7 @@ def require_key(settings: Settings, provider: Provider) -> str:
 class Outbound:
     """Sends requests to providers over one shared client. Use it as an async context manager, within one loop."""
 
-    def __init__(self, settings: Settings, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, settings: Settings, *, transport: Transport | None = None) -> None:
         self._settings = settings
         self._transport = transport
         self._client: httpx.AsyncClient | None = None

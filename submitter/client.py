@@ -14,13 +14,12 @@ from decimal import Decimal
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
 import structlog
 
 from ringback.ledger import Ledger, open_ledger
 from ringback.lifecycle import is_terminal
 from ringback.model import Task, TaskState
-from ringback.outbound import Outbound
+from ringback.outbound import Outbound, Transport
 from ringback.providers import get_provider
 from ringback.providers.signatures import fingerprint
 from ringback.settings import Settings
@@ -45,7 +44,7 @@ class Submitter:
         settings: Settings,
         *,
         ledger: Ledger | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport | None = None,
         outbound: Outbound | None = None,
         clock: Clock = utc_now,
         pause: Pause = asyncio.sleep,

@@ -95,6 +95,8 @@ class Poller:
                 await asyncio.wait(self._running())
         finally:
             await self._end(0)
+            with contextlib.suppress(LedgerError):
+                await self._beat(self._clock(), leaving=True)
         return total
 
     def _running(self) -> set[asyncio.Task[None]]:
