@@ -128,7 +128,7 @@ def exception_handlers() -> dict[Any, Any]:
         HTTPException: _http,
         NotFound: _not_found,
         LedgerError: _ledger,
-        Exception: _bug,
+        Exception: answer_bug,
     }
 
 
@@ -144,5 +144,6 @@ async def _ledger(_: Request, error: LedgerError) -> Response:
     return json_response({"error": str(error)}, 503, {"Retry-After": RETRY_AFTER_SECONDS})
 
 
-async def _bug(_: Request, error: Exception) -> Response:  # noqa: ARG001 -- its text may hold what was sent
+async def answer_bug(_: Request, error: Exception) -> Response:  # noqa: ARG001 -- its text may hold what was sent
+    """Answer 500 without saying more."""
     return json_response({"error": "internal error"}, 500)

@@ -43,11 +43,15 @@ class Callbacks:
         self._secrets = {name: state.settings.provider(name).secret for name in self._providers}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Serve one request as a Starlette endpoint."""
+        await self.serve(scope, receive, send, scope["path_params"]["address"])
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send, address: str) -> None:
+        """Serve one request to this address, which is what follows `/callbacks/` in the path."""
         began = time.perf_counter()
         visit = _Visit(scope, receive)
         try:
-            provider = self._route(visit, scope["method"], scope["path_params"]["address"])
+            provider = self._route(visit, scope["method"], address)
             receipt = await self._take(visit, provider)
         except Refused as refused:
             self._state.rejections.add(visit.name, refused.reason.value, visit.task_id, refused.detail)
