@@ -147,7 +147,7 @@ async def test_stopping_receiver_takes_nothing_more(make_settings: MakeSettings)
 
 def test_ready_made_application_is_cheap_to_import() -> None:
     """`receiver.asgi:app` is there without what only some requests or the command need."""
-    code = "import sys, receiver.asgi; print(*{name.partition('.')[0] for name in sys.modules}, *type(receiver.asgi.app).mro())"
+    code = "import sys, receiver.asgi as a; print(*{n.partition('.')[0] for n in sys.modules}, *type(a.app).mro())"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "starlette.applications.Starlette" in output
     assert not HEAVY & set(output.split())
