@@ -1,5 +1,6 @@
 """Every command line in the docs is one that the command takes."""
 
+import re
 from pathlib import Path
 
 import click
@@ -8,7 +9,7 @@ import pytest
 from ringback.cli import main
 from ringback.settings import GENERAL, PER_PROVIDER, variable_name
 
-from .pages import PAGES, ROOT, Line, command_lines, re
+from .pages import PAGES, ROOT, Line, command_lines
 
 LINES = sorted(set(command_lines()), key=str)
 WORDS = "…"  # stands for whatever follows
