@@ -1,6 +1,7 @@
 """Durable, authenticated callbacks per second, over a bare Starlette route that reads the body and answers 204.
 
-Both run in this run, in turn, on uvicorn with the same settings, each alone with the load generator (wrk). Every
+Both run in this run, in turn, each alone with the load generator (wrk): the bare route on uvicorn with uvloop and
+httptools, Ringback as `ringback serve`, which is the same plus what ringback/cli/server.py sets. Every
 callback is about another task, submitted beforehand; its URL's token is checked, and its event and its task's advance
 are on disk before the 200. After each round the ledger is asked whether it holds as many events as there were answers.
 
@@ -35,6 +36,7 @@ from ringback.settings import Settings
 
 SECRET = "bench-secret-0123456789-0123456789-0123456789"  # noqa: S105 -- signs nothing but this bench's own load
 THREADS = 1
+OURS = "ringback serve"
 MOST_PER_SECOND = 16_000  # so many tasks are prepared for each second of load
 
 
@@ -62,7 +64,7 @@ def main() -> int:
             folder.mkdir()
             paths = asyncio.run(_prepare(folder, options.seconds * MOST_PER_SECOND))
             bare.append(_round("bench.bare:app", folder, paths, options))
-            ours.append(_round("receiver.asgi:app", folder, paths, options))
+            ours.append(_round(OURS, folder, paths, options))
             _check(folder, ours[-1])
             shutil.rmtree(folder)
             print(
@@ -131,8 +133,20 @@ def _round(app: str, folder: Path, paths: Path, options: argparse.Namespace) -> 
 def _serving(app: str, folder: Path) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--no-access-log", "--log-level", "warning"]
-    command += ["--loop", "uvloop", "--http", "httptools", "--lifespan", "auto"]
+    command = [sys.executable, "-m", "ringback.cli", "serve", "--port", str(port)]
+    if app != OURS:
+        command = [
+            sys.executable,
+            "-m",
+            "uvicorn",
+            app,
+            "--port",
+            str(port),
+            "--no-access-log",
+            "--log-level",
+            "warning",
+        ]
+        command += ["--loop", "uvloop", "--http", "httptools", "--lifespan", "auto"]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("RINGBACK_")} | {
         "RINGBACK_DATABASE_URL": f"sqlite:///{folder}/bench.db",
         "RINGBACK_SECRET": SECRET,

@@ -42,6 +42,8 @@ In place of `<PROVIDER>`: {names}. In `ringback.toml` they stand in a table of t
 NOTES = """
 ## Notes
 
+- An empty variable counts as not set, which is how compose files write it. Only an empty `RINGBACK_SECRET`, or an empty
+  item in its list, stops the start.
 - Where a platform sets `PORT`, it is the port unless `RINGBACK_PORT` is set, and the receiver listens on `0.0.0.0`.
 - `ringback up` and `ringback demo` make a secret where none is set, in `<database>.secret` beside the database. The
   others read it there.

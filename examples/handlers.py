@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from receiver import Event, Handlers
-from ringback.retry import Policy
+from ringback import Policy
 
 log = structlog.get_logger()
 

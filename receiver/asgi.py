@@ -4,6 +4,7 @@ Settings come from the environment. A server's own access log would hold the tok
 """
 
 import gc
+import sys
 
 import structlog
 
@@ -21,3 +22,4 @@ app = create_app(_settings)
 # the time under load.
 gc.freeze()
 gc.set_threshold(20_000, 50, 100)
+sys.setswitchinterval(0.0005)  # SQLite's thread asks for the interpreter lock a dozen times per batch

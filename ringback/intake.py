@@ -26,6 +26,7 @@ class Intake:
     def __init__(self, ledger: IntakeLedger, settings: Settings) -> None:
         self._ledger = ledger
         self._timeout_seconds = settings.commit_timeout_seconds
+        self._log = log.bind()  # now, rather than anew for every line
 
     async def pushed(self, provider: Provider, task_id: str | None, trust: Trust, callback: Callback) -> Receipt:
         """Take in an authentic callback. `task_id` is ours, from the URL; None on an account endpoint.
@@ -94,7 +95,7 @@ class Intake:
 
     async def _enter(self, arrival: Arrival) -> Receipt:
         receipt = await self._ledger.record(arrival, timeout_seconds=self._timeout_seconds)
-        log.info(
+        self._log.info(
             TOLD[arrival.source],
             provider=arrival.provider,
             task=receipt.task_id,

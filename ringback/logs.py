@@ -73,7 +73,8 @@ class _Renderer:
         fields.pop("_record", None)
         fields.pop("_from_structlog", None)
         if not self._as_json:
-            return self._redact(str(self._console(logger, method, fields)))
+            told = {name: value for name, value in fields.items() if value is not None}  # people need no `reason=None`
+            return self._redact(str(self._console(logger, method, told)))
         return self._redact(self._json(structlog.processors.format_exc_info(logger, method, fields)))
 
     def _json(self, fields: MutableMapping[str, Any]) -> str:

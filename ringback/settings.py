@@ -23,6 +23,7 @@ from ringback.secret_file import read_secret, secret_path
 PREFIX = "RINGBACK_"
 SECRET_BYTES = 32
 CONFIG_FILE = "ringback.toml"
+EMPTY_IS_WRONG = frozenset({"RINGBACK_SECRET"})
 
 
 def _text(value: str) -> str:
@@ -261,7 +262,11 @@ KNOBS: Mapping[str, Knob] = MappingProxyType(
 
 
 def _our_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Give the RINGBACK_ variables, without what tests and Kubernetes put there."""
+    """Give the RINGBACK_ variables that are set, without what tests and Kubernetes put there.
+
+    An empty one is not set, as compose files write it; but an empty secret is a mistake to stop at, since `up` would
+    make another one in its place.
+    """
     foreign = []
     for name in sorted(environ):
         value = environ[name]
@@ -273,7 +278,8 @@ def _our_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         ):
             foreign.append(name)
             continue
-        yield name, value
+        if value or name in EMPTY_IS_WRONG or name not in KNOBS:
+            yield name, value
     if foreign:
         # Settings come before logging is set up, so this one line goes to standard error as it is.
         print(f"warning: ignoring {', '.join(foreign)} (set by Kubernetes for a Service)", file=sys.stderr)

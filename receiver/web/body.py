@@ -20,11 +20,12 @@ LENGTH_DIGITS = 18  # of a Content-Length; more are above every limit
 class Room:
     """The memory that one body takes, given back at the end of the `with` block."""
 
-    __slots__ = ("_held", "_state")
+    __slots__ = ("_held", "_state", "patience")
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._held = 0
+        self.patience = state.patience
 
     def __enter__(self) -> Self:
         return self
@@ -59,26 +60,39 @@ def declared_length(headers: Mapping[bytes, bytes], limit: int) -> int:
     return int(digits)
 
 
+class Reading:
+    """One body on its way, for as long as it is read."""
+
+    __slots__ = ("late", "task")
+
+    def __init__(self) -> None:
+        self.task = asyncio.current_task()  # None once it is over
+        self.late = False
+
+    def is_over(self) -> bool:
+        """Tell whether it has been read, or given up."""
+        return self.task is None
+
+    def give_up(self) -> None:
+        """End it: its time is up."""
+        if self.task is not None:
+            self.late = True
+            self.task.cancel()
+
+
 async def read_body(receive: Receive, room: Room, limit: int, timeout_seconds: float) -> bytes:
     """Read the whole body, in no more than this time."""
-    # By hand, because asyncio.timeout() costs more than all else here: the body has nearly always come already.
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 -- a coroutine always runs in a task
-    overdue: list[bool] = []
-    timer = asyncio.get_running_loop().call_later(timeout_seconds, _interrupt, task, overdue)
+    reading = Reading()
+    task = reading.task
+    room.patience.add(reading, timeout_seconds)
     try:
         return await _read(receive, room, limit)
     except asyncio.CancelledError:
-        if overdue and task.uncancel() == 0:  # by us alone, not by somebody outside
+        if reading.late and task is not None and task.uncancel() == 0:  # by us alone, not by somebody outside
             raise Refused(Reason.TIMEOUT) from None
         raise
     finally:
-        timer.cancel()
-
-
-def _interrupt(task: "asyncio.Task[None]", overdue: list[bool]) -> None:
-    overdue.append(True)
-    task.cancel()
+        reading.task = None
 
 
 async def _read(receive: Receive, room: Room, limit: int) -> bytes:

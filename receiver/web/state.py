@@ -6,6 +6,7 @@ It opens the ledger once, whoever comes first, and closes only what it opened. M
 import time
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
@@ -15,6 +16,7 @@ from receiver.web.tally import Tally
 from ringback.errors import LedgerError, LedgerUnavailable
 from ringback.intake import Intake
 from ringback.ledger import Ledger, open_ledger
+from ringback.patience import Patience
 from ringback.providers.signatures import fingerprint
 from ringback.settings import Settings
 
@@ -31,6 +33,7 @@ class State:
         self.ledger: Ledger | None = None  # None until it is open
         self.intake: Intake | None = None
         self.inflight_bytes = 0
+        self.patience: Patience[Any] = Patience(lambda body: body.is_over(), lambda body: body.give_up())
         self.tally = Tally()
         self.rejections = Rejections(lambda: self.ledger)
         self.write_error: str | None = None  # the writer's last result …

@@ -16,6 +16,7 @@ from ringback.secret_file import secret_path
 from ringback.settings import CONFIG_FILE, PREFIX, Settings, variable_name
 
 FAST_CLOCK = timedelta(minutes=1)
+SAME_TIME = timedelta(minutes=2)  # a worker renews what it tells of its handlers at least once a minute
 
 
 class Mark(StrEnum):
@@ -53,17 +54,26 @@ def bad(name: str, found: str, advice: str) -> Check:
 
 def of_settings(settings: Settings) -> Iterator[Check]:
     """Look at what is configured; needs no ledger."""
-    names = sorted(name for name in os.environ if name.startswith(PREFIX))
+    names = [name for name, value in os.environ.items() if name.startswith(PREFIX) and value]
     file = Path.cwd() / CONFIG_FILE
     yield good("settings", f"{file if file.exists() else f'no {CONFIG_FILE} here'}; {len(names)} RINGBACK_ variables")
     yield good("SQLite", sqlite3.sqlite_version)
-    yield _secret(settings)
     yield _public_url(settings)
-    yield _handlers(settings)
     yield from _api_keys(settings)
 
 
-def _secret(settings: Settings) -> Check:
+def of_both(settings: Settings, summary: Summary) -> Iterator[Check]:
+    """Look at what is configured beside what the ledger knows of it; an empty summary where there is no ledger."""
+    yield _secret(settings, summary)
+    yield _handlers(settings, summary)
+
+
+def _secret(settings: Settings, summary: Summary) -> Check:
+    newest = next(iter(summary.url_keys), None)
+    if newest is not None and newest not in map(fingerprint, settings.secret):
+        found = f"the newest that this ledger was used with, {newest}, is not set here: nothing starts without it"
+        advice = "put it back (RINGBACK_SECRET, or the secret file beside the database); if it is lost or has leaked:"
+        return bad("secret", found, f"{advice} ringback migrate --forget-secret {newest}")
     if not settings.secret:
         advice = "start `ringback up`, which makes one, or set RINGBACK_SECRET"
         return doubtful("secret", "none: callbacks would get 503", advice)
@@ -83,11 +93,11 @@ def _public_url(settings: Settings) -> Check:
     return good("public URL", settings.public_url)
 
 
-def _handlers(settings: Settings) -> Check:
+def _handlers(settings: Settings, summary: Summary) -> Check:
     from receiver.handlers import Handlers
 
     if settings.handlers is None:
-        return doubtful("handlers", "none: events are stored only", "set RINGBACK_HANDLERS=module:name")
+        return _handlers_elsewhere(summary)
     try:
         loaded = Handlers.load(settings.handlers)
     except HandlersError as error:
@@ -96,6 +106,19 @@ def _handlers(settings: Settings) -> Check:
     if not listed:
         return doubtful("handlers", f"{settings.handlers} declares none", 'write @handlers.on("task.completed")')
     return good("handlers", "; ".join(listed))
+
+
+def _handlers_elsewhere(summary: Summary) -> Check:
+    """None are set here, but a worker may have been given its own: `ringback up --handlers …`."""
+    if not summary.handlers:
+        return doubtful("handlers", "none: events are stored only", "set RINGBACK_HANDLERS=module:name")
+    newest = max(summary.handlers.values())
+    seen = [name for name, at in sorted(summary.handlers.items()) if newest - at < SAME_TIME]
+    if any(process.role == "worker" for process in summary.processes):
+        return good("handlers", f"none are set here; a running worker has {', '.join(seen)}")
+    since = f"{newest.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
+    found = f"none are set here, and no worker runs; until {since} one had {', '.join(seen)}"
+    return doubtful("handlers", found, "start their worker: `ringback up` or `ringback work`, with --handlers")
 
 
 def _api_keys(settings: Settings) -> Iterator[Check]:
@@ -110,7 +133,7 @@ def _api_keys(settings: Settings) -> Iterator[Check]:
 async def of_ledger(settings: Settings, ledger: Ledger, now: datetime) -> list[Check]:
     """Look at what the ledger says."""
     summary = await ledger.summary(now)
-    checks = [await _writable(settings, ledger, now)]
+    checks = [*of_both(settings, summary), await _writable(settings, ledger, now)]
     checks += [*_keys(settings, summary), *_processes(settings, summary), *_work(summary)]
     return [*checks, await _clock(ledger, now)]
 
@@ -129,9 +152,13 @@ def _keys(settings: Settings, summary: Summary) -> Iterator[Check]:
     for key, count in sorted(summary.open_by_url_key.items()):
         if key in listed:
             yield good("open tasks", f"{count} called back under the secret {key}")
+        elif key in summary.url_keys:
+            found = f"{count} wait for callbacks under the secret {key}, which is not listed"
+            advice = "add that secret to the end of RINGBACK_SECRET until they have ended; if it is lost or has leaked:"
+            yield bad("open tasks", found, f"{advice} ringback migrate --forget-secret {key}")
         else:
-            advice = "add that secret to the end of RINGBACK_SECRET until they have ended"
-            yield bad("open tasks", f"{count} wait for callbacks under the secret {key}, which is not listed", advice)
+            found = f"{count} were sent under the secret {key}, which was forgotten: their callbacks are refused"
+            yield doubtful("open tasks", found, "nothing to do while a poller runs: it asks when a push is overdue")
 
 
 def _processes(settings: Settings, summary: Summary) -> Iterator[Check]:
@@ -151,9 +178,9 @@ def _work(summary: Summary) -> Iterator[Check]:
     for handler, count in sorted(summary.orphaned.items()):
         advice = "start a worker that has its code, or bring the name back with name="
         yield doubtful("deliveries", f"{count} wait for {handler}, which no worker has had for a day", advice)
-    if discarded := summary.deliveries.get("discarded", 0):  # type: ignore[call-overload]
-        advice = "see: ringback deliveries list --state discarded; then replay"
-        yield doubtful("deliveries", f"{discarded} were discarded after their last attempt", advice)
+    if summary.discarded:
+        advice = "see: ringback deliveries list --state discarded --latest; then replay"
+        yield doubtful("deliveries", f"{summary.discarded} were discarded after their last attempt", advice)
     if summary.unknown_sends:
         advice = "look at the provider's own list before submitting again; see: ringback tasks list --state pending"
         yield doubtful("submissions", f"{summary.unknown_sends} were sent, and their end is unknown", advice)

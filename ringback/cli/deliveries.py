@@ -21,7 +21,7 @@ def deliveries() -> None:
     """List deliveries, show one with its attempts, or run some again."""
 
 
-@deliveries.command("list", epilog=examples("ringback deliveries list --state discarded --text Timeout"))
+@deliveries.command("list", epilog=examples("ringback deliveries list --state discarded --latest"))
 @click.option(
     "--state", type=click.Choice([state.value for state in DeliveryState]), help="Only deliveries in this state."
 )
@@ -29,6 +29,7 @@ def deliveries() -> None:
 @provider_option
 @click.option("--task", metavar="ID", help="Only those about this task: our id (task_…).")
 @click.option("--event", metavar="ID", help="Only those of this event.")
+@click.option("--latest", is_flag=True, help="Leave out those that were replayed later.")
 @click.option("--text", metavar="TEXT", help="Only those whose last error or reason contains this.")
 @limit_option
 @json_option
@@ -42,7 +43,7 @@ def list_deliveries(task: str | None, event: str | None, as_json: bool, **filter
     if as_json:
         show.print_json({"deliveries": [owed_shape(owed) for owed in found]})
         return
-    columns = ("id", "handler", "event", "task id", "run", "state", "attempts", "due", "reason")
+    columns = ("id", "handler", "event", "task id", "run", "state", "attempts", "due", "replayed as", "reason")
     show.print_table(columns, (_row(owed) for owed in found), empty="no deliveries")
 
 
@@ -131,6 +132,7 @@ def _row(owed: "Owed") -> tuple[Any, ...]:
         delivery.state,
         delivery.attempts,
         due,
+        owed.replayed_as,
         delivery.reason,
     )
 
@@ -149,6 +151,7 @@ def _fields(owed: "Owed") -> list[tuple[str, Any]]:
         ("due", delivery.due_at if pending else None),
         ("settled", delivery.settled_at),
         ("reason", delivery.reason),
+        ("replayed as", owed.replayed_as),
     ]
 
 

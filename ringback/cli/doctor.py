@@ -50,15 +50,17 @@ async def _examine() -> "list[Check]":
 
 
 async def _examine_ledger(settings: Settings) -> "list[Check]":
-    from ringback.cli.checks import bad, doubtful, of_ledger
+    from ringback.cli.checks import bad, doubtful, of_both, of_ledger
+    from ringback.ledger import Summary
 
     try:
         async with opened_ledger(settings) as ledger:
             return await of_ledger(settings, ledger, datetime.now(UTC))
     except LedgerMissing as error:
-        return [doubtful("database", str(error), "it is made at the first start")]
+        database = doubtful("database", str(error), "it is made at the first start")
     except LedgerError as error:
-        return [bad("database", str(error), "nothing can be stored until this is repaired")]
+        database = bad("database", str(error), "nothing can be stored until this is repaired")
+    return [*of_both(settings, Summary()), database]
 
 
 def _print(check: "Check") -> None:

@@ -73,30 +73,30 @@ async def _events(settings: Settings, query: "Query") -> list[Event]:
 
 
 def _row(event: Event) -> tuple[Any, ...]:
-    standing = f"{event.standing} ({event.conflict})" if event.conflict else event.standing
+    from ringback.cli.show import standing_text
+
     return (
         event.id,
         event.type,
         event.provider,
         event.task_id,
         event.source,
-        standing,
+        standing_text(event),
         event.duplicates,
         event.received_at,
     )
 
 
 def _fields(event: Event) -> list[tuple[str, Any]]:
-    from ringback.cli.show import moment_text
+    from ringback.cli.show import moment_text, standing_text, trust_text
 
     fields: list[tuple[str, Any]] = [
         ("event", event.id),
         ("type", event.type),
         ("provider", event.provider),
         ("task", event.task_id),
-        ("source", f"{event.source}, trust {event.trust}"),
-        ("standing", event.standing),
-        ("conflict", event.conflict),
+        ("source", f"{event.source}, {trust_text(event)}"),
+        ("standing", standing_text(event)),
         ("received", event.received_at),
         ("duplicates", f"{event.duplicates}, the last at {moment_text(event.last_seen_at)}" if event.duplicates else 0),
         ("fanned out", event.fanned_out_at),

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 Part = Callable[[asyncio.Event], Coroutine[Any, Any, Any]]  # runs until the event is set
 
+ECHO_SECONDS = 0.5  # a second signal within this time is the first one, sent twice
+
 
 def load_settings(*, quiet: bool = False, **options: Any) -> Settings:
     """Read the settings, put given options above them, and set up logging.
@@ -114,17 +116,21 @@ async def _run_part(part: Part, stop: asyncio.Event) -> None:
 
 def _hear_signals(stop: asyncio.Event) -> None:
     """Stop in order at the first signal, at once at the second: the ledger loses nothing by it."""
-    log = _log()
+    log, loop = _log(), asyncio.get_running_loop()
+    heard_at: float | None = None
 
     def hear(number: int) -> None:
+        nonlocal heard_at
         name = signal.Signals(number).name
-        if stop.is_set():
+        if heard_at is None:
+            heard_at = loop.time()
+            log.info("process.stopping", signal=name, hint="once more stops at once")
+            stop.set()
+        # `timeout` and some process managers signal a process and then its group: that is still the first time.
+        elif loop.time() - heard_at > ECHO_SECONDS:
             log.warning("process.stopped_at_once", signal=name)
             leave(128 + number)
-        log.info("process.stopping", signal=name, hint="once more stops at once")
-        stop.set()
 
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, hear, number)
 

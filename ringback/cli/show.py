@@ -18,9 +18,11 @@ from rich.text import Text
 
 from receiver.web.shapes import mask_tokens
 from ringback.cli.group import printable
+from ringback.model import Event, EventType, Source
 
 PIPE_WIDTH = 10_000
 NARROW = 120
+CONFLICTS = frozenset({"task_mismatch", "event_id_reused"})
 MICRODOLLARS = 1_000_000
 STYLES = {
     "completed": "green",
@@ -114,6 +116,22 @@ def unmasked(text: str) -> Text:
 def line(value: Any) -> str:
     """Give a value as one printable line, without tokens."""
     return mask_tokens(printable(str(value)).encode()).decode().replace("\n", " ").replace("\t", " ")
+
+
+def standing_text(event: Event) -> str:
+    """Tell what an event counts for: a conflict is one between two callbacks, not a body that made no sense."""
+    if event.conflict is None:
+        return event.standing.value
+    if event.type is EventType.CALLBACK_UNRECOGNISED and event.conflict not in CONFLICTS:
+        return f"unrecognised: {event.conflict}"
+    return f"conflict: {event.conflict}"
+
+
+def trust_text(event: Event) -> str:
+    """Tell why an event is believed: what we asked for ourselves carries no signature."""
+    if event.source is Source.RINGBACK:
+        return "our own presumption"
+    return f"trust {event.trust}" if event.source is Source.CALLBACK else "answer to our own request"
 
 
 def moment_text(moment: datetime) -> str:

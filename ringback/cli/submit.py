@@ -8,6 +8,7 @@ import click
 from ringback.cli.group import Failure, examples
 from ringback.cli.options import json_option, read_dollars, read_pairs
 from ringback.cli.run import load_settings, opened_ledger, run
+from ringback.lifecycle import is_terminal
 from ringback.model import Task, TaskState
 from ringback.settings import Settings
 
@@ -128,7 +129,7 @@ async def _submit(
     late = None
     async with opened_ledger(settings) as ledger, Submitter(settings, ledger=ledger) as submitter:
         task = await submitter.submit(provider, **request)
-        if timeout_seconds is not None:
+        if timeout_seconds is not None and not is_terminal(task.state):
             click.echo(f"{task.id} is {task.state}; waiting…", err=True)
             try:
                 await submitter.wait(task, timeout_seconds)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from submitter import Batch, Plan, Submitted
 
 MICRODOLLARS = 1_000_000
+IN_DOUBT = (
+    "Lines that were just being sent are in doubt: under an idempotency key the poller sends them again after their "
+    "lease, about a minute; without one nobody does. Nothing is bought twice"
+)
 
 
 def submit_file(provider: str | None, path: str, options: dict[str, Any], as_json: bool) -> None:
@@ -36,7 +40,7 @@ def submit_file(provider: str | None, path: str, options: dict[str, Any], as_jso
         run(_submit(settings, batch, options["max_cost"], done))
     except KeyboardInterrupt:
         click.echo(
-            f"interrupted after {len(done)} of {len(batch)} lines; the same command goes on: nothing is sent twice",
+            f"interrupted after {len(done)} of {len(batch)} lines; the same command goes on with the rest. {IN_DOUBT}",
             err=True,
         )
         raise

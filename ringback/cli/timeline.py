@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from ringback.cli.show import line, moment_text, span
+from ringback.cli.show import line, moment_text, span, standing_text, trust_text
 from ringback.ledger import KeptCallback, Owed, Story
-from ringback.model import DeliveryState, Event, Origin, Source, Standing, Task, Verdict
+from ringback.model import DeliveryState, Event, EventType, Origin, Source, Standing, Task, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +60,10 @@ def _of_state(task: Task) -> Iterator[Step]:
 def _of_event(event: Event) -> Iterator[Step]:
     names = {Source.CALLBACK: "callback", Source.POLL: "poll", Source.SUBMISSION: "answer"}
     verdict = "new" if event.standing is Standing.ACCEPTED else event.standing.value
-    if event.type.value == "callback.unrecognised":
+    if event.type is EventType.CALLBACK_UNRECOGNISED:
         verdict = Verdict.UNRECOGNISED.value
-    facts = [f"{event.type} {event.id}", f"trust {event.trust}"]
-    facts += [f"conflict: {event.conflict}"] if event.conflict else []
+    facts = [f"{event.type} {event.id}", trust_text(event)]
+    facts += [standing_text(event).removeprefix("unrecognised: ")] if event.conflict else []  # the verdict says it
     facts += [f"{event.error.code or 'error'}: {event.error.message}"] if event.error else []
     what = names.get(event.source, "presumption")
     yield Step(at=event.received_at, what=what, verdict=verdict, note=", ".join(facts))

@@ -11,9 +11,7 @@ import click
 from ringback.cli.group import Failure, examples, printable
 from ringback.cli.options import json_option
 from ringback.cli.run import load_settings, opened_ledger, run
-from ringback.cli.server import local_url
 from ringback.errors import RingbackError, SettingsError, Unsupported
-from ringback.logs import mask
 from ringback.model import Task, new_id
 from ringback.providers import get_provider
 from ringback.providers.signatures import callback_url
@@ -41,6 +39,8 @@ def trigger(provider: str, reference: str | None, status: str, base: str | None,
 
     The receiver takes it for genuine: about a real task, it settles it.
     """
+    from ringback.cli.server import local_url
+
     settings = load_settings(quiet=True)
     known = get_provider(provider)
     if not known.pushes:
@@ -130,6 +130,8 @@ def _post(url: str, body: bytes) -> tuple[int, str]:
 
 
 def _report(url: str, code: int, answer: str, as_json: bool) -> None:
+    from ringback.logs import mask
+
     if as_json:
         from ringback.cli.show import print_json
 

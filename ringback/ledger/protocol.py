@@ -111,6 +111,7 @@ class Owed:
     provider: str
     task_id: str | None
     attempts: tuple[Attempt, ...] = ()
+    replayed_as: str | None = None  # the latest run of the same event and handler, where this one is not it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +128,7 @@ class Story:
 class Query:
     """Which records to list, newest first. None means any; `ids` are those of what is listed.
 
-    `text` is a part of a delivery's reason.
+    `text` is a part of a delivery's reason; `latest` leaves out deliveries that were replayed later.
     """
 
     provider: str | None = None
@@ -138,6 +139,7 @@ class Query:
     handler: str | None = None
     ids: tuple[str, ...] | None = None
     text: str | None = None
+    latest: bool = False
     limit: int = 50
 
 
@@ -156,12 +158,14 @@ class Summary:
     recovered: int = 0  # tasks that were sent with a callback URL and settled by polling
     settled_by_poll: int = 0
     deliveries: Mapping[DeliveryState, int] = field(default_factory=dict)
+    discarded: int = 0  # deliveries whose latest run was discarded
     attempts: Mapping[Outcome, int] = field(default_factory=dict)
     waiting_events: int = 0  # not fanned out yet
     oldest_due_at: datetime | None = None  # of the pending deliveries
     rejections: Mapping[tuple[str, str], int] = field(default_factory=dict)  # by provider and reason
     unknown_sends: int = 0  # sent, without an answer, and not resendable
     open_by_url_key: Mapping[str, int] = field(default_factory=dict)  # open tasks per secret
+    url_keys: tuple[str, ...] = ()  # fingerprints of the known secrets, newest first
     handlers: Mapping[str, datetime] = field(default_factory=dict)  # last seen
     orphaned: Mapping[str, int] = field(default_factory=dict)  # pending deliveries of handlers not seen for a day
     processes: tuple[Process, ...] = ()  # seen within the last minute

@@ -16,6 +16,7 @@ from ringback.model import Callback, Form, Reading, Task, TaskState, Trust
 from ringback.providers import form as forms
 from ringback.providers import reading
 from ringback.providers.provider import Provider, Request, Response
+from ringback.providers.qingbo_usual import charged, read_usual
 
 # shared seed 004…, "Pricing": flat across resolutions.
 USD_PER_SECOND = Decimal("0.0074375")
@@ -28,7 +29,6 @@ WRAPPERS = ("data", "task")
 # What an envelope does not say of the task inside: `id` may be the event's, and `status` the request's own, unless a
 # task_id stands beside it.
 ENVELOPE_ONLY = frozenset({*WRAPPERS, "id"})
-MICRODOLLARS_PER_QUOTA = 2  # PROVIDERS A: 500000 quota = 1 USD
 
 DIALECT = forms.Dialect(provider="qingbo", invalid="invalid_request", missing="invalid_request")
 FORM_KEYS = frozenset(
@@ -92,7 +92,8 @@ class Qingbo(Provider):
 
     def read_callback(self, callback: Callback) -> Reading:
         """Read a push in any of the shapes in PROVIDERS A."""
-        return self._read(_unwrap(reading.document(callback.body)), callback.received_at)
+        usual = read_usual(callback.body, callback.received_at, self.result_life)
+        return usual or self._read(_unwrap(reading.document(callback.body)), callback.received_at)
 
     def _read(self, task: dict[str, Any], now: datetime) -> Reading:
         """Read a task object. A result without `expires_at` gets completion (else `now`) + `result_life`: an estimate.
@@ -103,17 +104,15 @@ class Qingbo(Provider):
         done = reading.progress(task.get("progress"))
         if not is_terminal(status):
             return Reading(status=status, provider_id=provider_id, progress=done)
-        charged = _charged(task.get("cost"))
+        cost = charged(task.get("cost"))
         if status is not TaskState.COMPLETED:
             error = reading.task_error(task.get("error"))
             return Reading(
-                status=status, provider_id=provider_id, error=error, progress=done, charged_microdollars=charged
+                status=status, provider_id=provider_id, error=error, progress=done, charged_microdollars=cost
             )
         since = min(reading.moment_of(task.get("completed_at")) or now, now)
         found = reading.results(_results(task.get("result")), since + self.result_life)
-        return Reading(
-            status=status, provider_id=provider_id, results=found, progress=done, charged_microdollars=charged
-        )
+        return Reading(status=status, provider_id=provider_id, results=found, progress=done, charged_microdollars=cost)
 
 
 def _check_action(form: Form) -> None:
@@ -198,10 +197,3 @@ def _results(result: Any) -> Iterator[tuple[str, Any, Any]]:
                 for url in urls if type(urls) is list else (urls,):
                     yield kind, url, expires_at
     yield "video", result.get("video_url"), result.get("expires_at")
-
-
-def _charged(cost: Any) -> int | None:
-    """Turn the quota of a terminal answer into micro-dollars; 0 when it was refunded (PROVIDERS A)."""
-    if type(cost) is int and 0 <= cost <= reading.MAX_INTEGER // MICRODOLLARS_PER_QUOTA:
-        return cost * MICRODOLLARS_PER_QUOTA
-    return None

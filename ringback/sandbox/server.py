@@ -14,6 +14,7 @@ import uvicorn
 from ringback.sandbox.app import create_sandbox
 from ringback.sandbox.config import SandboxConfig
 
+RECEIVER_URL = "http://127.0.0.1:8000"  # where `ringback up` listens unless told otherwise
 _GRACE_SECONDS = 2
 
 
@@ -121,6 +122,10 @@ def _print_exports(config: SandboxConfig, url: str) -> None:
     print(f"# Sandbox provider at {url} (Ctrl-C stops it). Point Ringback at it:")
     for name, value in exports(config, url).items():
         print(f"export {name}={value}")
+    print("# Where it finds your receiver; another port (RINGBACK_PORT, --port) belongs into this address, too:")
+    print(f"export RINGBACK_PUBLIC_URL={RECEIVER_URL}")
+    print("# A lost push is asked about after so long, instead of 5 minutes:")
+    print("export RINGBACK_PUSH_DEADLINE_SECONDS=10")
     print(f"# Its own books: {url}/_sandbox/books", flush=True)
 
 

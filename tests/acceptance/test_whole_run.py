@@ -109,6 +109,7 @@ def interrupt(site: Site, sandbox: int) -> Process:
     submitting = site.start("submit", "--file", "tasks.jsonl", provider_concurrency=2, log_level="info")
     wait_until("half of the tasks at the provider", lambda: get(sandbox, "/_sandbox/books").body["tasks"] >= 50)
     assert submitting.stop(signal.SIGINT) == 130, submitting.log
+    assert "the same command goes on with the rest. Lines that were just being sent are in doubt" in submitting.log
     return submitting
 
 

@@ -15,8 +15,8 @@ from ringback.cli import checks, deliveries, show
 from ringback.cli.show import span
 from ringback.cli.timeline import timeline
 from ringback.intake import Intake
-from ringback.ledger import Ledger, Sent, Story
-from ringback.model import Callback, Form, Origin, Reading, Source, Task, TaskState, Trust
+from ringback.ledger import Ledger, Pattern, Process, Sent, Story
+from ringback.model import Callback, Event, EventType, Form, Origin, Reading, Source, Task, TaskState, Trust
 from ringback.providers import CATALOGUE
 from ringback.providers.signatures import callback_mac, fingerprint
 from ringback.settings import Settings
@@ -204,6 +204,7 @@ def test_doctor_finds_what_is_wrong(folder: Path, ringback: Ringback, monkeypatc
     async def ahead(ledger: Ledger, _: Settings) -> None:
         later = datetime.now(UTC) + timedelta(hours=1)
         await ledger.add_task(Task(id="task_1", provider="qingbo", created_at=later, url_key="0123456789abcdef"))
+        await ledger.enlist_keys(["0123456789abcdef"], later)
 
     within(ahead)
     monkeypatch.setenv("RINGBACK_HANDLERS", "nowhere:handlers")
@@ -211,7 +212,7 @@ def test_doctor_finds_what_is_wrong(folder: Path, ringback: Ringback, monkeypatc
     document = msgspec.json.decode(result.stdout)
     bad = {check["name"]: check["advice"] for check in document["checks"] if check["mark"] == "✗"}
     assert (result.exit_code, document["ok"]) == (1, False)
-    assert set(bad) == {"handlers", "open tasks", "clock"}
+    assert set(bad) == {"secret", "handlers", "open tasks", "clock"}
     assert all(bad.values())
     (folder / "ringback.db").write_bytes(b"no database at all, but long enough to be read as one" * 99)
     assert "✗ database" in ringback("doctor").stdout
@@ -232,10 +233,117 @@ def test_what_doctor_counts() -> None:
     from ringback.ledger import Summary
     from ringback.model import DeliveryState
 
-    summary = Summary(orphaned={"old": 2}, deliveries={DeliveryState.DISCARDED: 1}, unknown_sends=3)
+    summary = Summary(orphaned={"old": 2}, deliveries={DeliveryState.DISCARDED: 5}, discarded=1, unknown_sends=3)
     found = list(checks._work(summary))
     assert [check.mark for check in found] == [checks.Mark.DOUBTFUL] * 3
     assert [check.found[:1] for check in found] == ["2", "1", "3"]
+
+
+@pytest.mark.usefixtures("told")
+def test_doctor_and_a_lost_secret(ringback: Ringback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a process would refuse to start, `doctor` says so with the same way out, which works."""
+    lost = fingerprint(SECRET.encode())
+    monkeypatch.delenv("RINGBACK_HANDLERS")
+    for secret in (None, "f" * 40):
+        monkeypatch.delenv("RINGBACK_SECRET") if secret is None else monkeypatch.setenv("RINGBACK_SECRET", secret)
+        refused, found = ringback("poll", "--once"), ringback("doctor")
+        assert (refused.exit_code, found.exit_code) == (1, 1)
+        for text in (refused.stderr, found.stdout.partition("✗ secret")[2].partition("\n✓")[0]):
+            assert f"ringback migrate --forget-secret {lost}" in text
+            assert "start `ringback up`" not in text
+    assert ringback("migrate", "--forget-secret", lost).exit_code == 0
+    assert (ringback("poll", "--once").exit_code, ringback("doctor").exit_code) == (0, 0)
+
+
+def test_forgetting_a_secret(ringback: Ringback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only an exact fingerprint is forgotten; the open tasks are counted, and a secret that is still set is named."""
+    key = fingerprint(SECRET.encode())
+    assert "there is no ledger" in ringback("migrate", "--forget-secret", key).stderr
+
+    async def used(ledger: Ledger, _: Settings) -> None:
+        await ledger.enlist_keys([key], datetime.now(UTC))
+
+    async def submitted_under_it(ledger: Ledger, _: Settings) -> None:
+        await ledger.add_task(Task(id="task_1", provider="qingbo", url_key=key))
+
+    within(used)
+    within(submitted_under_it)
+    refused = ringback("migrate", "--forget-secret", key[:8])
+    assert (refused.exit_code, f"it knows: {key}" in refused.stderr) == (1, True)
+    told = ringback("migrate", "--forget-secret", key)
+    assert (told.exit_code, "1 open tasks were sent under it" in told.stdout) == (0, True)
+    assert "the next start takes it up again" in told.stderr
+    monkeypatch.setenv("RINGBACK_SECRET", "f" * 40)
+    assert f"! open tasks: 1 were sent under the secret {key}, which was forgotten" in ringback("doctor").stdout
+    within(used)
+    told = ringback("migrate", "--forget-secret", key, "--json")
+    assert (told.stderr, msgspec.json.decode(told.stdout)["open_tasks"]) == ("", 1)
+
+
+def test_handlers_elsewhere(ringback: Ringback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without handlers of its own `doctor` tells what a worker said to the ledger, and whether it runs."""
+    monkeypatch.delenv("RINGBACK_HANDLERS")
+    now = datetime.now(UTC)
+    process = Process(id="w", role="worker", host="here", pid=7, started_at=now)
+
+    async def register(ledger: Ledger, _: Settings) -> None:
+        await ledger.register_handlers({"old.gone": [Pattern()]}, now - timedelta(days=3))
+        await ledger.register_handlers({"app.store": [Pattern()]}, now)
+
+    async def work(ledger: Ledger, _: Settings) -> None:
+        await ledger.beat(process, now, now - timedelta(minutes=1))
+
+    assert "! handlers: none: events are stored only" in ringback("doctor").stdout
+    within(register)
+    assert re.search(r"! handlers: none are set here, and no worker .* app\.store\n", ringback("doctor").stdout)
+    within(work)
+    assert "✓ handlers: none are set here; a running worker has app.store\n" in ringback("doctor").stdout
+
+
+@pytest.mark.usefixtures("told")
+def test_replayed_deliveries(ringback: Ringback) -> None:
+    """A delivery that was replayed names its successor in the list, and is left out by --latest."""
+    (owed,) = rows(ringback, "deliveries", "list", "--state", "succeeded")
+    (again,) = msgspec.json.decode(ringback("deliveries", "replay", owed["id"], "--json").stdout)["deliveries"]
+    for command in (("list", "--state", "succeeded"), ("show", owed["id"])):
+        assert again["id"] in ringback("deliveries", *command).stdout
+    (first,) = rows(ringback, "deliveries", "list", "--state", "succeeded")
+    assert first["replayed_as"] == again["id"]
+    assert rows(ringback, "deliveries", "list", "--state", "succeeded", "--latest") == []
+
+
+def test_standings_and_trust() -> None:
+    """A body that made no sense is no conflict, and what we asked for ourselves is not called signed."""
+    now = datetime.now(UTC)
+    plain = Event(
+        id="evt_1", type=EventType.CALLBACK_UNRECOGNISED, provider="qingbo", task_id=None, status=None,
+        source=Source.CALLBACK, trust=Trust.SIGNED, received_at=now, last_seen_at=now,
+    )  # fmt: skip
+    reasons = (None, "expected a JSON object", "task_mismatch")
+    assert [show.standing_text(replace(plain, conflict=reason)) for reason in reasons] == [
+        "accepted", "unrecognised: expected a JSON object", "conflict: task_mismatch",
+    ]  # fmt: skip
+    assert [show.trust_text(replace(plain, source=source)) for source in Source] == [
+        "trust signed", "answer to our own request", "answer to our own request", "our own presumption",
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("told")
+def test_an_unreadable_body(ringback: Ringback) -> None:
+    """List, event and story tell why a body was not understood, and call nothing a conflict."""
+
+    async def unreadable(ledger: Ledger, settings: Settings) -> None:
+        callback = Callback(body=b"<html>", received_at=datetime.now(UTC))
+        await Intake(ledger, settings).pushed(QINGBO, "task_two", Trust.TOKEN, callback)
+
+    within(unreadable)
+    (event, _) = rows(ringback, "events", "list", "--type", "callback.unrecognised")
+    assert event["conflict"]
+    for command in (("events", "list", "--task", "task_two"), ("events", "show", event["id"])):
+        assert f"unrecognised: {event['conflict']}" in ringback(*command).stdout
+    told = ringback("tasks", "show", "task_two").stdout
+    assert (f"trust token, {event['conflict']}" in told, "conflict" in told) == (True, False)
+    assert "conflict: task_mismatch" in ringback("tasks", "show", "mine").stdout
 
 
 def test_migrate(folder: Path, ringback: Ringback) -> None:

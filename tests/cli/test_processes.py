@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ringback.cli.run import ECHO_SECONDS
 from ringback.ledger import Ledger
 from ringback.model import Task
 from ringback.settings import Settings
@@ -48,7 +49,7 @@ def test_up(start: Start, ringback: Ringback, folder: Path, handlers: None) -> N
 
 
 def test_a_second_signal(start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch, ringback: Ringback) -> None:
-    """Ctrl-C waits for a running handler; once more ends at once."""
+    """Ctrl-C waits for a running handler; the same signal twice is one; once more, later, ends at once."""
     code = "import time\nfrom receiver import Handlers\nhandlers = Handlers()\n"
     (folder / "app.py").write_text(
         code + "@handlers.on('*')\ndef hang(event):\n    print('begun', flush=True)\n    time.sleep(60)\n"
@@ -60,7 +61,19 @@ def test_a_second_signal(start: Start, folder: Path, monkeypatch: pytest.MonkeyP
     assert process.popen.stdout.readline() == b"begun\n"
     process.popen.send_signal(signal.SIGINT)
     process.line("process.stopping")
+    process.popen.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.popen.wait(ECHO_SECONDS)
     assert process.end(signal.SIGINT, 2) == 130
+    assert "process.stopped_at_once" in process.log()
+
+
+def test_timeout_stops_in_order(folder: Path) -> None:  # noqa: ARG001 -- works in it
+    """`timeout` signals the process and then its group: that is one signal, and everything is closed."""
+    command = ["timeout", "--preserve-status", "2", *COMMAND, "up", "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, start_new_session=True, timeout=20)
+    assert (done.returncode, "process.stopped_at_once" in done.stderr) == (0, False)
+    assert "poller.stopped" in done.stderr
 
 
 def test_a_handler_that_never_ends(

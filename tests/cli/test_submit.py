@@ -65,6 +65,17 @@ def test_submit(ringback: Ringback) -> None:
     assert (other.exit_code, other.stderr.startswith("error: ")) == (1, True)
 
 
+def test_waiting_for_a_finished_task(ringback: Ringback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--wait` says that it waits; where the task has ended already it shows the end at once."""
+    monkeypatch.setenv("RINGBACK_PUSH_DEADLINE_SECONDS", "0.1")
+    submit = ("submit", "qingbo", "--prompt", "a dog", "--key", "k", "--wait", "--timeout", "0.1")
+    assert "waiting…" in ringback(*submit).stderr
+    while "submitted" in ringback("tasks", "list").stdout:
+        assert ringback("poll", "--once").exit_code == 0
+    done = ringback(*submit)
+    assert (done.exit_code, done.stderr, "completed" in done.stdout) == (0, "", True)
+
+
 def test_waiting_in_vain(ringback: Ringback) -> None:
     """A wait that runs out says that the task goes on, and exits with 1."""
     result = ringback("submit", "qingbo", "--prompt", "a dog", "--wait", "--timeout", "0.1")

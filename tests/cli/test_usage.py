@@ -1,6 +1,8 @@
 """What a newcomer types wrongly, and what the pages say about the command."""
 
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -52,7 +54,16 @@ def test_overview(ringback: Ringback) -> None:
     text = ringback("--help").stdout
     assert all(f"{heading}:" in text for heading in SECTIONS)
     assert all(f"  {name} " in text for name in COMMANDS)
+    assert "..." not in text.partition("Options:")[2]  # no sentence is cut off
     assert ringback("--version").stdout.startswith("ringback 0.")
+
+
+def test_overview_is_quick() -> None:
+    """The help of the whole imports no server, no client, no tables and no journey."""
+    code = "import sys; from ringback.cli import main; main(['--help'], standalone_mode=False)"
+    code += "; print(*{'receiver', 'submitter', 'httpx', 'starlette', 'uvicorn', 'rich', 'msgspec'} & set(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] in ("", "msgspec")
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,16 @@ def test_readable_on_a_terminal() -> None:
     assert "task.submitted" in stream.getvalue()
 
 
+def test_people_are_spared_what_is_none() -> None:
+    """A field that is None is left out for people, and null for programs."""
+    stream = set_up("console")
+    structlog.get_logger().info("intake.told", reason=None, count=0)
+    assert ("reason" in stream.getvalue(), "count=0" in stream.getvalue()) == (False, True)
+    stream = set_up("json")
+    structlog.get_logger().info("intake.told", reason=None)
+    assert json.loads(stream.getvalue())["reason"] is None
+
+
 @pytest.mark.parametrize("style", ["json", "console"])
 def test_no_secret_in_any_line(style: str) -> None:
     """Secrets and tokens are hidden in fields, messages and tracebacks, of our loggers and of foreign ones."""

@@ -19,7 +19,7 @@ TABLE: dict[str, tuple[Any, str, Any, str]] = {
     "secret": ((), f" {SECRET} , {OTHER} ", (SECRET.encode(), OTHER.encode()), "short"),
     "admin_token": (None, " token ", "token", "  "),
     "handlers": (None, " app.main:handlers ", "app.main:handlers", "main.py"),
-    "host": ("127.0.0.1", "::1", "::1", ""),
+    "host": ("127.0.0.1", "::1", "::1", " "),
     "port": (8000, "0", 0, "65536"),
     "max_body_bytes": (1 << 20, "1024", 1024, "1023"),
     "max_inflight_bytes": (64 << 20, "2048", 2048, "1e6"),
@@ -31,7 +31,7 @@ TABLE: dict[str, tuple[Any, str, Any, str]] = {
     "handler_timeout_seconds": (300.0, "0.01", 0.01, "inf"),
     "grace_seconds": (10.0, "0", 0.0, "-0.1"),
     "heartbeat_seconds": (5.0, "1", 1.0, "now"),
-    "push_deadline_seconds": (300.0, "172800", 172_800.0, ""),
+    "push_deadline_seconds": (300.0, "172800", 172_800.0, "-"),
     "request_timeout_seconds": (30.0, "600", 600.0, "601"),
     "provider_concurrency": (8, "8", 8, "٨"),
     "log_level": ("info", "DEBUG", "debug", "warn"),
@@ -132,6 +132,18 @@ def test_foreign_names_are_left_alone(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (out, err.count("\n")) == ("", 1)
     assert all(name in err for name in injected)
     assert "10.0.0.1" not in err
+
+
+def test_empty_variable_is_not_set(tmp_path: Path) -> None:
+    """An empty variable leaves the file's value or the default; an empty secret stops the start, as any empty item."""
+    empty = {name: "" for name in KNOBS if name != "RINGBACK_SECRET"}
+    assert read(tmp_path, **empty) == Settings()
+    assert read(tmp_path, 'host = "::1"\n[providers.qingbo]\napi_key = "k"', **empty).host == "::1"
+    assert read(tmp_path, **empty).provider("qingbo").api_key == "k"
+    with pytest.raises(SettingsError, match="RINGBACK_SECRET: one of"):
+        read(tmp_path, RINGBACK_SECRET="")
+    with pytest.raises(SettingsError, match="did you mean RINGBACK_HOST"):
+        read(tmp_path, RINGBACK_HOSTT="")
 
 
 def test_port_of_a_platform(tmp_path: Path) -> None:

@@ -207,6 +207,23 @@ async def test_replay_is_a_new_run(ledger: Ledger) -> None:
     assert runs == [SUCCEEDED, DISCARDED, PENDING]
 
 
+async def test_only_the_latest_run_counts_as_discarded(ledger: Ledger) -> None:
+    """A replayed delivery names its latest run, can be left out, and counts as discarded no more."""
+    await owed(ledger)
+    ids = []
+    for seconds in (0, 300, 301):
+        (work,) = await claim(ledger, seconds=seconds)
+        await ledger.settle_deliveries([ended(work, Outcome.FAILED, DISCARDED)])
+        ids.append(work.delivery.id)
+        assert (await ledger.summary(NOW)).discarded == 1
+        assert [owing.delivery.id for owing in await ledger.deliveries(Query(latest=True))] == [work.delivery.id]
+        (again,) = await ledger.replay(ids, "ada", at(300))
+        assert (again.run, (await ledger.summary(NOW)).discarded) == (len(ids) + 1, 0)
+    found = await ledger.deliveries(Query(state="discarded"))
+    assert [(owing.delivery.id, owing.replayed_as) for owing in found] == [(name, again.id) for name in reversed(ids)]
+    assert await ledger.deliveries(Query(state="discarded", latest=True)) == []
+
+
 async def test_replay_of_an_unknown_delivery_does_nothing(ledger: Ledger) -> None:
     """One unknown id stops the whole replay."""
     await owed(ledger)

@@ -1,11 +1,14 @@
 """What people are told: lists, stories, and a summary whose numbers are true."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 
 import pytest
 
 from ringback.errors import LedgerMismatch, NotFound
 from ringback.ledger import Ledger, Query
+from ringback.ledger.sqlite import keys
 from ringback.model import DeliveryState, EventType, Kind, Outcome, Source, TaskState, Trust
 
 from .builders import (
@@ -130,12 +133,27 @@ async def test_newest_secret_must_be_known(engine: Engine) -> None:
     old, new = await engine.open(), await engine.open()
     await old.enlist_keys(["f1"], NOW)
     await new.enlist_keys(["f2", "f1"], at(1))
-    with pytest.raises(LedgerMismatch, match="f2"):
+    with pytest.raises(LedgerMismatch, match=r"ringback migrate --forget-secret f2$"):
         await old.enlist_keys(["f1"], at(2))
     await new.enlist_keys(["f1", "f2"], at(3))
     await new.enlist_keys(["f2"], at(4))
     with pytest.raises(LedgerMismatch, match="f2"):
         await old.enlist_keys([], at(5))
+
+
+async def test_a_secret_can_be_forgotten(engine: Engine) -> None:
+    """The exact fingerprint of a known secret is forgotten, its open tasks are counted; the one before is newest."""
+    ledger = await engine.open()
+    await ledger.enlist_keys(["f2", "f1"], NOW)
+    await submitted(ledger, "task_a", "p-a", url_key="f2")
+    await submitted(ledger, "task_b", "p-b", url_key="f1")
+    assert (await ledger.summary(NOW)).url_keys == ("f2", "f1")
+    with closing(sqlite3.connect(engine.settings.database_path, isolation_level=None)) as db:
+        with pytest.raises(NotFound, match=r"'f'; .* it knows: f2, f1$"):
+            keys.forget(db, "f")
+        assert keys.forget(db, "f2") == 1
+    assert (await ledger.summary(NOW)).url_keys == ("f1",)
+    await ledger.enlist_keys(["f3", "f1"], at(1))
 
 
 async def test_changed_wakes_for_our_own_and_for_foreign_writes(engine: Engine) -> None:

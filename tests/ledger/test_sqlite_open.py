@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ringback.errors import LedgerMismatch, LedgerMissing, LedgerUnavailable
-from ringback.ledger import open_ledger
+from ringback.ledger import open_ledger, sqlite
 from ringback.ledger.sqlite import SqliteLedger
 from ringback.settings import Settings
 
@@ -32,6 +32,24 @@ async def test_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(LedgerMissing, match=f"{tmp_path}/some.db: there is no ledger"):
         await open_ledger(Settings(database_url="sqlite:///some.db"))
     assert files(tmp_path) == []
+
+
+async def test_files_are_their_owners_alone(tmp_path: Path) -> None:
+    """A new database and all that lies beside it can be read by its owner only; an existing one keeps its mode."""
+    path = tmp_path / "some.db"
+    for mode in (0o600, 0o640):
+        ledger = await SqliteLedger.open(path, create=True)
+        await ledger.record(fact(COMPLETED, "task_a", "p-a"))
+        modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in files(tmp_path)}
+        await ledger.close()
+        assert modes == {"some.db": mode, "some.db-wal": mode, "some.db-shm": mode, "some.db.lock": 0o600}
+        path.chmod(0o640)
+
+
+def test_file_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """Where no file can be made, the path and the reason are named."""
+    with pytest.raises(LedgerUnavailable, match=r"x: cannot be made \(File name too long\)"):
+        sqlite._make_private(tmp_path / ("x" * 256))
 
 
 async def test_missing_folder_is_named(tmp_path: Path) -> None:

@@ -206,14 +206,14 @@ def test_two_loops_share_one_file(tmp_path: Path) -> None:
 
 
 async def test_lock_held_too_long_is_told_and_heals(ledger: SqliteLedger, tmp_path: Path) -> None:
-    """Locked for over 2 s: everybody is told so in time, no threads pile up, readers go on, and it heals."""
+    """Locked for over 2 s: all are told so, later ones sooner, no threads pile up, readers go on, and it heals."""
     with held_elsewhere(tmp_path / "ledger.db.lock"):
-        for _ in range(2):
+        for least, most in ((1.9, 2.6), (0.1, 0.8)):
             begun = time.monotonic()
             calls = [ledger.record(fact(COMPLETED)), ledger.probe(NOW), ledger.record(fact(FAILED))]
             results = await asyncio.gather(*calls, return_exceptions=True)
             assert {type(result) for result in results} == {LedgerUnavailable}
-            assert 1.9 < time.monotonic() - begun < 2.6
+            assert least < time.monotonic() - begun < most
             assert "another process" in str(results[0])
         assert await ledger.tasks(Query()) == []
         assert sum(thread.name == "ringback-lock" for thread in threading.enumerate()) == 1

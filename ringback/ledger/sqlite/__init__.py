@@ -70,6 +70,8 @@ class SqliteLedger:
             raise LedgerUnavailable(f"{path}.lock: cannot be opened ({error.strerror}); check the folder") from error
         connections: list[aiosqlite.Connection] = []
         try:
+            if create:
+                _make_private(path)
             connection = await _connect(path, "rwc" if create else "rw", connections)
             await in_thread(connection, _prepare, lock, path, create)
             reader = await _connect(path, "rw", connections)
@@ -265,6 +267,20 @@ def _checked_place(path: Path, create: bool) -> Path:
             f"{path.parent}: there is no such folder; make it, or name another in RINGBACK_DATABASE_URL"
         )
     return path
+
+
+def _make_private(path: Path) -> None:
+    """Make the file for its owner alone: stored bodies may quote callback URLs. SQLite gives -wal and -shm its mode.
+
+    Raises:
+        LedgerUnavailable: it cannot be made.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:  # it keeps the mode that its owner gave it
+        return
+    except OSError as error:
+        raise LedgerUnavailable(f"{path}: cannot be made ({error.strerror}); check the folder") from error
 
 
 async def _connect(path: Path, mode: str, opened: list[aiosqlite.Connection]) -> aiosqlite.Connection:

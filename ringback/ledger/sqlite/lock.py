@@ -26,7 +26,7 @@ class FileLock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         # flock belongs to the open file: without this, a second thread would get it too, and then unlock it for both.
         self._threads = threading.Lock()
         self._waiter: _Waiter | None = None

@@ -59,6 +59,7 @@ def deliveries(db: sqlite3.Connection, query: Query) -> list[Owed]:
         event_id=query.event_id,
         ids=rows.text(query.ids) if query.ids is not None else None,
         text=query.text,
+        latest=query.latest,
         limit=query.limit,
     )
     attempts = [rows.attempt(row) for row in _rows(db, "attempts", ids=rows.text([row["id"] for row in found]))]
@@ -69,6 +70,7 @@ def deliveries(db: sqlite3.Connection, query: Query) -> list[Owed]:
             provider=row["event_provider"],
             task_id=row["event_task"],
             attempts=tuple(attempt for attempt in attempts if attempt.delivery_id == row["id"]),
+            replayed_as=row["replayed_as"],
         )
         for row in found
     ]
@@ -124,12 +126,14 @@ def _summary(db: sqlite3.Connection, now: datetime) -> Summary:
         settled_by_poll=_total(task_rows, 4),
         recovered=_total(task_rows, 5),
         deliveries={DeliveryState(state): count for state, count, _ in delivery_rows},
+        discarded=_tuples(db, "count_discarded")[0][0],
         attempts={Outcome(outcome): count for outcome, count in _tuples(db, "count_attempts")},
         waiting_events=_total(event_rows, 5),
         oldest_due_at=moment(min(oldest)) if oldest else None,
         rejections={(provider, reason): count for provider, reason, count in _tuples(db, "count_rejections")},
         unknown_sends=_total(task_rows, 6),
         open_by_url_key=dict(_tuples(db, "open_by_key")),
+        url_keys=tuple(row[0] for row in _tuples(db, "url_keys")),
         handlers={name: moment(seen_at) for name, seen_at in _tuples(db, "handlers")},
         orphaned=dict(_tuples(db, "orphaned", before=microseconds(now - timedelta(days=1)))),
         processes=tuple(

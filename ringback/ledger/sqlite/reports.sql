@@ -42,12 +42,16 @@ FROM callbacks c LEFT JOIN events e ON e.id = c.event_id
 WHERE c.task_id = :task_id ORDER BY c.seq
 
 -- name: deliveries
-SELECT d.*, e.id AS event_id, e.type AS event_type, e.provider AS event_provider, e.task_id AS event_task
+SELECT d.*, e.id AS event_id, e.type AS event_type, e.provider AS event_provider, e.task_id AS event_task,
+       (SELECT o.id FROM deliveries o WHERE o.event_seq = d.event_seq AND o.handler = d.handler AND o.run > d.run
+        ORDER BY o.run DESC LIMIT 1) AS replayed_as
 FROM deliveries d JOIN events e ON e.seq = d.event_seq
 WHERE (:provider IS NULL OR e.provider = :provider) AND (:state IS NULL OR d.state = :state)
   AND (:handler IS NULL OR d.handler = :handler) AND (:task_id IS NULL OR e.task_id = :task_id)
   AND (:event_id IS NULL OR e.id = :event_id) AND (:ids IS NULL OR d.id IN (SELECT value FROM json_each(:ids)))
   AND (:text IS NULL OR instr(lower(coalesce(d.reason, '')), lower(:text)) > 0)
+  AND (NOT :latest OR NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.event_seq = d.event_seq AND o.handler = d.handler
+                                  AND o.run > d.run))
 ORDER BY d.seq DESC LIMIT :limit
 
 -- name: attempts
@@ -75,6 +79,12 @@ SELECT coalesce(sum(1 + duplicates), 0) FROM events WHERE task_id IS NULL AND so
 -- name: count_deliveries
 SELECT state, count(*), min(CASE state WHEN 'pending' THEN due_at END) FROM deliveries GROUP BY state
 
+-- name: count_discarded
+-- A run that was replayed is settled history: what became of the latest one counts.
+SELECT count(*) FROM deliveries d
+WHERE d.state = 'discarded' AND NOT EXISTS (
+    SELECT 1 FROM deliveries o WHERE o.event_seq = d.event_seq AND o.handler = d.handler AND o.run > d.run)
+
 -- name: count_attempts
 SELECT outcome, count(*) FROM attempts WHERE outcome IS NOT NULL GROUP BY outcome
 
@@ -83,6 +93,9 @@ SELECT provider, reason, sum(count) FROM rejections GROUP BY provider, reason
 
 -- name: open_by_key
 SELECT url_key, count(*) FROM tasks WHERE url_key IS NOT NULL AND settled_at IS NULL GROUP BY url_key
+
+-- name: url_keys
+SELECT fingerprint FROM url_keys ORDER BY first_seen_at DESC, rowid DESC
 
 -- name: handlers
 SELECT name, seen_at FROM handlers ORDER BY name

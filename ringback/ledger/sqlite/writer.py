@@ -17,9 +17,9 @@ import aiosqlite
 import structlog
 
 from ringback.errors import LedgerRejected, LedgerUnavailable, RingbackError
-from ringback.ledger.sqlite.lock import FileLock
-from ringback.ledger.sqlite.patience import Patience
+from ringback.ledger.sqlite.lock import WAIT_SECONDS, FileLock
 from ringback.ledger.sqlite.thread import in_thread
+from ringback.patience import Patience
 
 log = structlog.get_logger("ringback.ledger")
 
@@ -28,6 +28,7 @@ Operation = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
 
 QUEUE_BOUND = 10_000
 BATCH_BOUND = 1_000
+IMPATIENT_SECONDS = 0.2  # how long to wait for the lock after it was not to be had
 BUSY = 4  # from so many in the last batch on, the next one waits for the rest of the crowd…
 GATHER_SECONDS = 0.0003  # …as long as it grows in this time
 CHECKPOINT_REQUESTS = 2_000  # so many writes, some 5 MiB of WAL, then it is copied into the database
@@ -92,9 +93,11 @@ class Writer:
         self._lock = lock
         self._on_commit = on_commit
         self._waiting: list[_Request] = []
-        self._patience = Patience()
+        self._loop = asyncio.get_running_loop()
+        self._patience: Patience[asyncio.Future[Any]] = Patience(asyncio.Future.done, _give_up)
         self._wake = asyncio.Event()
         self._closing = False
+        self._lock_wait_seconds = WAIT_SECONDS
         self._last = 0  # how many waited for the last batch
         self._dirty = 0  # requests committed since the last checkpoint
         self._task = asyncio.create_task(self._run(), name="ringback-writer")
@@ -110,11 +113,10 @@ class Writer:
             raise LedgerUnavailable("the ledger is closed")
         if len(self._waiting) >= QUEUE_BOUND:
             raise LedgerUnavailable("too many requests wait for the ledger")
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
+        future = self._loop.create_future()
         self._waiting.append(_Request(operation, item, future))
         if timeout_seconds is not None:
-            self._patience.add(loop, future, timeout_seconds)
+            self._patience.add(future, timeout_seconds)
         if self._task.done():  # a loop that ends has cancelled it, and what closes last still has something to write
             self._task = asyncio.create_task(self._run(), name="ringback-writer")
         self._wake.set()
@@ -175,10 +177,13 @@ class Writer:
         try:
             answers, changed = await in_thread(self._connection, self._transaction, operations)
         except LedgerUnavailable as error:
+            # Whoever comes while the lock is not to be had shall not wait for two turns of 2 s.
+            self._lock_wait_seconds = IMPATIENT_SECONDS
             _fail(batch, error)
         except Exception as error:  # whatever one record caused must not reach its neighbours
             await self._one_by_one(batch, error)
         else:
+            self._lock_wait_seconds = WAIT_SECONDS
             for requests, group in zip(operations.values(), answers, strict=True):
                 _answer(requests, group)
             if changed:
@@ -199,7 +204,7 @@ class Writer:
     ) -> tuple[list[Sequence[Any]], bool]:
         """Run one batch, in the connection's thread; tells also whether it changed anything."""
         before = connection.total_changes
-        with self._lock.held():
+        with self._lock.held(self._lock_wait_seconds):
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 answers = [op(connection, [request.item for request in reqs]) for op, reqs in operations.items()]
@@ -235,6 +240,10 @@ def _verdict(error: Exception) -> RingbackError:
         return LedgerUnavailable(f"the database cannot be used right now ({error})")
     log.warning("ledger.rejected", error=type(error).__name__)
     return LedgerRejected(f"this record cannot be stored ({type(error).__name__})")
+
+
+def _give_up(future: "asyncio.Future[Any]") -> None:
+    future.set_exception(LedgerUnavailable("the ledger did not commit in time"))
 
 
 def _fail(batch: list[_Request], error: Exception) -> None:

@@ -1,0 +1,40 @@
+"""Ends the waiting of those whose time is up, with one timer for all of them.
+
+A timer each costs as much as the rest of a request: uvloop makes, stops and closes a handle for it. This one looks
+every quarter of a second, and only while somebody waits. Used by the ledger's writer and for callback bodies.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+LOOK_SECONDS = 0.25
+
+
+class Patience(Generic[Item]):
+    """Those who wait, with their deadlines. `is_over` tells that one waits no more, `give_up` ends the waiting."""
+
+    def __init__(self, is_over: Callable[[Item], bool], give_up: Callable[[Item], None]) -> None:
+        self._is_over = is_over
+        self._give_up = give_up
+        self._waiting: list[tuple[float, Item]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def add(self, item: Item, seconds: float) -> None:
+        """Give an item this much time, give or take a quarter of a second."""
+        loop = asyncio.get_running_loop()
+        self._waiting.append((loop.time() + seconds, item))
+        if self._timer is None or self._loop is not loop:  # a loop that has ended took its timer along
+            self._loop = loop
+            self._timer = loop.call_later(LOOK_SECONDS, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now, waiting = loop.time(), self._waiting
+        self._waiting = [entry for entry in waiting if entry[0] > now and not self._is_over(entry[1])]
+        for deadline, item in waiting:
+            if deadline <= now and not self._is_over(item):
+                self._give_up(item)
+        self._timer = loop.call_later(LOOK_SECONDS, self._look, loop) if self._waiting else None
