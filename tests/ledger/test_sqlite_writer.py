@@ -205,6 +205,7 @@ def test_two_loops_share_one_file(tmp_path: Path) -> None:
     assert sorted(verdicts) == [Verdict.DUPLICATE] * 100 + [Verdict.NEW] * 100
 
 
+@pytest.mark.slow
 async def test_lock_held_too_long_is_told_and_heals(ledger: SqliteLedger, tmp_path: Path) -> None:
     """Locked for over 2 s: all are told so, later ones sooner, no threads pile up, readers go on, and it heals."""
     with held_elsewhere(tmp_path / "ledger.db.lock"):

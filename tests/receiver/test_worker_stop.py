@@ -107,6 +107,7 @@ async def test_time_limit(ledger: Ledger, settings: Settings) -> None:
     assert await states(ledger) == [PENDING]
 
 
+@pytest.mark.slow
 async def test_unavailable_while_settling(ledger: Ledger, settings: Settings) -> None:
     """An attempt that ends while the ledger cannot be written is stored when it can be again; one line tells of it."""
     slow = Slow()
@@ -146,6 +147,7 @@ async def test_unavailable_at_the_end(ledger: Ledger, settings: Settings) -> Non
     await reopened.close()
 
 
+@pytest.mark.slow
 async def test_unavailable_from_the_start(ledger: Ledger, settings: Settings) -> None:
     """A ledger that cannot be used when the worker starts is waited for."""
     slow = Slow()

@@ -53,6 +53,7 @@ async def test_missing_public_url_is_told_and_is_no_fault(start: Start) -> None:
     assert response.json()["public_url"].startswith("missing")
 
 
+@pytest.mark.slow
 async def test_lock_held_by_another_turns_red_and_green_again(receiver: Receiver) -> None:
     """While another process holds the write lock: 503 with the reason for callbacks and readiness; then 200 again."""
     with locked(receiver.settings.database_path):
