@@ -174,12 +174,13 @@ def _check_metadata(provider: Provider, metadata: Any) -> dict[str, Any]:
 
 def _json_object(provider: Provider, field: str, value: Any) -> dict[str, Any]:
     """Give a copy that went through JSON: what would come back from the ledger as something else is refused."""
+    copy: dict[str, Any] | None
     try:
-        if isinstance(value, dict) and msgspec.json.decode(text := msgspec.json.encode(value)) == value:
-            copy: dict[str, Any] = msgspec.json.decode(text)
-            return copy
+        copy = msgspec.json.decode(msgspec.json.encode(value))
     except (TypeError, ValueError, RecursionError, OverflowError):
-        pass
+        copy = None
+    if isinstance(value, dict) and copy is not None and copy == value:
+        return copy
     message = f"{field} must be a JSON object with text keys and JSON values only"
     raise InvalidSubmission(message, provider=provider.name, field=field)
 
