@@ -14,7 +14,7 @@ from ringback.ledger.schema import schema_text
 from ringback.ledger.sqlite import intake, tasks
 from ringback.model import Arrival, Kind, Receipt, Source, TaskState, Trust, Verdict
 
-from .builders import fact, new_task, other, reading, sent
+from .builders import SelfClosing, fact, new_task, other, reading, sent
 
 DEDUP = timedelta(days=90)
 SAID = [TaskState.SUBMITTED, TaskState.PROCESSING, *sorted(lifecycle.TERMINAL - {TaskState.CANCELLED})]
@@ -49,7 +49,7 @@ arrivals = st.lists(pushes | pushes | answers | others, max_size=14)
 
 def ledger() -> sqlite3.Connection:
     """Make a database in memory with two accepted tasks and a pending one; statements and rules are the real ones."""
-    db = sqlite3.connect(":memory:", isolation_level=None)
+    db = sqlite3.connect(":memory:", isolation_level=None, factory=SelfClosing)
     db.executescript(schema_text())
     tasks.add(db, [new_task("task_a"), new_task("task_b"), new_task("task_c")])
     accepted = [sent(f"task_{x}", reading=reading(TaskState.SUBMITTED, f"p-{x}")) for x in "ab"]

@@ -25,6 +25,8 @@ from ringback.model import (
     Verdict,
 )
 
+from .builders import SelfClosing
+
 OLDEST = Path(__file__).with_name("schema_v1.sql").read_text(encoding="utf-8")
 STATEMENTS = {name: queries.load(f"sqlite/{name}.sql") for name in ("intake", "tasks", "deliveries", "reports")}
 HOT = [(file, name) for file in ("intake", "tasks", "deliveries") for name in STATEMENTS[file]]
@@ -35,7 +37,7 @@ LARGE = re.compile(r"SCAN (?:tasks|events|deliveries|attempts|callbacks|[tedaou]
 
 def database(script: str) -> sqlite3.Connection:
     """Make a database in memory."""
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection = sqlite3.connect(":memory:", isolation_level=None, factory=SelfClosing)
     connection.executescript(script)
     return connection
 
