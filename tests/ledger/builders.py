@@ -1,7 +1,6 @@
-"""Short ways to say what the ledger is given: tasks, arrivals, workers. Times count in seconds import sqlite3
-from NOW.
-"""
+"""Short ways to say what the ledger is given: tasks, arrivals, workers. Times count in seconds from NOW."""
 
+import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
