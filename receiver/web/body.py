@@ -89,7 +89,8 @@ async def read_body(receive: Receive, room: Room, limit: int, timeout_seconds: f
         return await _read(receive, room, limit)
     except asyncio.CancelledError:
         if reading.late and task is not None and task.uncancel() == 0:  # by us alone, not by somebody outside
-            raise Refused(Reason.TIMEOUT) from None
+            # It may still be sending, and a connection closed on unread bytes is reset, the answer with it.
+            raise Refused(Reason.TIMEOUT, pending=True) from None
         raise
     finally:
         reading.task = None
