@@ -56,7 +56,7 @@ def advance(state: TaskState, settled_by: Source | None, status: TaskState, sour
         return Advance(state=ahead, settled_by=None, standing=Standing.ACCEPTED)
     if not settled:
         return Advance(state=status, settled_by=source, standing=Standing.ACCEPTED)
-    if settled_by is Source.RINGBACK and source is not Source.RINGBACK:
+    if is_presumed(state, settled_by) and source is not Source.RINGBACK:
         return Advance(state=status, settled_by=source, standing=Standing.ACCEPTED)
     if source is Source.RINGBACK:
         return Advance(state=state, settled_by=settled_by, standing=Standing.LATE)

@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import gc
 import math
 import socket
-import sys
 from collections.abc import Callable, Iterator
 
 import uvicorn
@@ -13,6 +11,7 @@ from starlette.types import ASGIApp
 
 from ringback.errors import RingbackError
 from ringback.settings import Settings
+from ringback.tuning import tune
 
 BACKLOG = 2048
 TICK_SECONDS = 1.0  # the Date header is renewed so often
@@ -43,15 +42,6 @@ def local_url(host: str, port: int) -> str:
     """Give a URL for host and port; one that listens everywhere is reached on loopback."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- compared, not bound
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def tune() -> None:
-    """Set this process up for many small requests; measured with bench/ingest, each is worth a fifth under load."""
-    # What start-up made lives as long as the process: a collection shall not walk through it again and again.
-    gc.freeze()
-    gc.set_threshold(20_000, 50, 100)
-    # SQLite's thread asks for the interpreter lock a dozen times per batch, and need not wait 5 ms each time.
-    sys.setswitchinterval(0.0005)
 
 
 class Server(uvicorn.Server):
