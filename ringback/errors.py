@@ -111,7 +111,15 @@ class Unreachable(RingbackError):
 
 
 class Unauthentic(RingbackError):
-    """A callback failed verification. The message is for our log, never for the sender."""
+    """A callback failed verification.
+
+    The message and `flaw`, one of the words of `providers.signatures.scheme.Flaw`, are for our log, never for the
+    sender.
+    """
+
+    def __init__(self, message: str | None = None, *, flaw: str = "signature") -> None:
+        super().__init__(message)
+        self.flaw = flaw
 
 
 class Unreadable(RingbackError):

@@ -10,14 +10,13 @@ import structlog
 
 from ringback.errors import Unreadable, Unsupported
 from ringback.ledger import IntakeLedger
-from ringback.model import Arrival, Callback, Kind, Reading, Receipt, Source, Task, TaskState, Trust
+from ringback.model import Arrival, Callback, Kind, Notice, Reading, Receipt, Source, Task, TaskState, Trust
 from ringback.providers import Provider
 from ringback.settings import Settings
 
 log = structlog.get_logger("ringback.intake")
 
 TOLD = {Source.CALLBACK: "callback.received", Source.POLL: "poll.received", Source.RINGBACK: "task.presumed"}
-CONFIRMED = frozenset({Trust.SIGNED, Trust.TOKEN})  # grades that need no confirmation by a fetch
 
 
 class Intake:
@@ -25,6 +24,7 @@ class Intake:
 
     def __init__(self, ledger: IntakeLedger, settings: Settings) -> None:
         self._ledger = ledger
+        self._settings = settings
         self._timeout_seconds = settings.commit_timeout_seconds
         self._log = log.bind()  # now, rather than anew for every line
 
@@ -35,17 +35,19 @@ class Intake:
             LedgerUnavailable: it could not be stored in time; the provider shall send it again.
             LedgerRejected: this one can never be stored.
         """
-        if trust not in CONFIRMED:
+        if self._settings.confirms(provider, trust):
             return await self.hinted(provider, task_id, trust, callback, "unconfirmed")
-        reading, reason = _read(provider, callback)
+        said, reason = _read(provider, callback)
+        reading, notice = (None, said) if isinstance(said, Notice) else (said, None)
         arrival = Arrival(
-            kind=Kind.FACT if reading else Kind.UNRECOGNISED,
+            kind=Kind.FACT if reading else Kind.RECEIVED if notice else Kind.UNRECOGNISED,
             provider=provider.name,
             source=Source.CALLBACK,
             trust=trust,
             callback=callback,
             task_id=task_id,
             reading=reading,
+            notice=notice,
             reason=reason,
         )
         return await self._enter(arrival)
@@ -54,6 +56,7 @@ class Intake:
         self, provider: Provider, task_id: str | None, trust: Trust, callback: Callback, reason: str
     ) -> Receipt:
         """Take in a request that proves nothing by itself: its task becomes due for a fetch, nothing else moves."""
+        said, _ = _read(provider, callback)
         arrival = Arrival(
             kind=Kind.HINT,
             provider=provider.name,
@@ -61,7 +64,7 @@ class Intake:
             trust=trust,
             callback=callback,
             task_id=task_id,
-            reading=_read(provider, callback)[0],
+            reading=said if isinstance(said, Reading) else None,
             reason=reason,
         )
         return await self._enter(arrival)
@@ -108,7 +111,7 @@ class Intake:
         return receipt
 
 
-def _read(provider: Provider, callback: Callback) -> tuple[Reading | None, str | None]:
+def _read(provider: Provider, callback: Callback) -> tuple[Reading | Notice | None, str | None]:
     try:
         return provider.read_callback(callback), None
     except (Unreadable, Unsupported) as error:

@@ -69,6 +69,13 @@ class Trust(StrEnum):
     NONE = "none"
 
 
+class Confirm(StrEnum):
+    """Whether a provider's callbacks are only hints, each confirmed by a fetch."""
+
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class Source(StrEnum):
     """Who said a fact."""
 
@@ -247,6 +254,13 @@ class Reading(Struct, frozen=True, kw_only=True):
     charged_microdollars: int | None = None
 
 
+class Notice(Struct, frozen=True, kw_only=True):
+    """What an authentic text says that is not about a task: a test, a balance, another kind of event."""
+
+    event_id: str | None = None  # the provider's own, where it is stable over its retries
+    type: str | None = None  # in the provider's words, for people
+
+
 class Kind(StrEnum):
     """What sort of arrival comes to the ledger."""
 
@@ -266,6 +280,7 @@ class Arrival(Struct, frozen=True, kw_only=True):
     callback: Callback
     task_id: str | None = None
     reading: Reading | None = None
+    notice: Notice | None = None
     reason: str | None = None  # why it is a hint, or was not recognised
 
 

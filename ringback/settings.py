@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +18,9 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from ringback.errors import SettingsError
-from ringback.providers import CATALOGUE
+from ringback.model import Confirm, Trust
+from ringback.providers import CATALOGUE, Provider
+from ringback.providers.signatures import Key
 from ringback.secret_file import read_secret, secret_path
 
 PREFIX = "RINGBACK_"
@@ -44,11 +47,39 @@ def _secrets(value: str) -> tuple[bytes, ...]:
     return tuple(items)
 
 
-def _provider_secrets(value: str) -> tuple[bytes, ...]:
-    items = [item.strip().encode() for item in value.split(",")]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """A secret that a provider signs with, as configured, and until when it is valid (rotation)."""
+
+    text: str = field(repr=False)
+    until: datetime | None = None
+
+
+def _provider_secrets(value: str) -> tuple[Secret, ...]:
+    """Read a list such as `whsec_new, whsec_old until=2026-12-31T00:00:00Z`."""
+    items = [item.strip() for item in value.split(",")]
     if not all(items):
         raise ValueError("one of the comma-separated secrets is empty; remove the extra comma")
-    return tuple(items)
+    return tuple(map(_provider_secret, items))
+
+
+def _provider_secret(item: str) -> Secret:
+    text, marker, until = item.rpartition(" until=")
+    if not marker:
+        return Secret(text=item)
+    try:
+        end = datetime.fromisoformat(until.strip())
+    except ValueError:
+        raise ValueError("expected a time such as 2026-12-31T00:00:00Z after until=") from None
+    return Secret(text=text.strip(), until=end if end.tzinfo else end.replace(tzinfo=UTC))
+
+
+def _https_url(value: str) -> str:
+    parts = urlsplit(value.strip())
+    local = parts.hostname in ("127.0.0.1", "::1", "localhost")
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and local)):
+        raise ValueError("expected an https URL (http only for this machine)")
+    return value.strip()
 
 
 def _url(value: str) -> str:
@@ -116,6 +147,10 @@ def _choice(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def _confirm(value: str) -> Confirm:
+    return Confirm(_choice(*Confirm)(value))
+
+
 def _dollars(value: str) -> Decimal:
     try:
         amount = Decimal(value.strip())
@@ -135,9 +170,17 @@ class ProviderSettings:
     """What a user configures for one provider: RINGBACK_<PROVIDER>_<KNOB>, or a [providers.<name>] table."""
 
     api_key: str | None = _knob(_text, "The key that authorises our requests to the provider.", secret=True)
-    secret: tuple[bytes, ...] = _knob(
-        _provider_secrets, "Secrets that the provider signs callbacks with, comma-separated.", (), secret=True
+    secret: tuple[Secret, ...] = _knob(
+        _provider_secrets,
+        "Secrets that the provider signs callbacks with, comma-separated; ` until=<time>` after one ends it.",
+        (),
+        secret=True,
     )
+    confirm: Confirm | None = _knob(
+        _confirm,
+        "`always`: callbacks are hints, and the truth is fetched; `never`: they are taken at their word.",
+    )
+    jwks_url: str | None = _knob(_https_url, "Where the provider's public keys are, instead of the documented place.")
     base_url: str | None = _knob(
         _url, "Where its API lives, instead of the public one; without a path, its own is added."
     )
@@ -194,6 +237,50 @@ class Settings:
     )
     metrics_public: bool = _knob(_boolean, "Serve /metrics without a token.", False)
     providers: Mapping[str, ProviderSettings] = field(default_factory=dict, metadata={"doc": "Per provider."})
+    catalogue: Mapping[str, Provider] = field(
+        default_factory=lambda: CATALOGUE, metadata={"doc": "Every provider by name, the user's own included."}
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a configuration of providers under which callbacks could be forged or never verified.
+
+        Raises:
+            SettingsError: names the setting and what was expected.
+        """
+        for name in self.providers:
+            if name in self.catalogue:
+                self.keys(name)
+                self._check_confirm(self.catalogue[name])
+
+    def keys(self, name: str) -> tuple[Key, ...]:
+        """Give what a provider's callbacks are verified with; nothing where nothing is configured or needed.
+
+        Raises:
+            SettingsError: a secret has not the form that the provider's scheme needs; says which.
+        """
+        scheme = self.catalogue[name].scheme
+        if scheme is None or scheme.fetches_keys:
+            return ()
+        try:
+            return tuple(Key(scheme.key(item.text), item.until) for item in self.provider(name).secret)
+        except ValueError as error:
+            raise SettingsError(f"{variable_name((name, 'secret'))}: {error}") from None
+
+    def confirms(self, provider: Provider, trust: Trust) -> bool:
+        """Tell whether a callback of this trust is only a hint."""
+        chosen = self.provider(provider.name).confirm or provider.confirm
+        if chosen is not None:
+            return chosen is Confirm.ALWAYS
+        return trust in (Trust.PARTIAL, Trust.NONE)
+
+    def _check_confirm(self, provider: Provider) -> None:
+        chosen, name = self.provider(provider.name).confirm, variable_name((provider.name, "confirm"))
+        if chosen is Confirm.NEVER and provider.trust is Trust.NONE:
+            raise SettingsError(f"{name}: {provider.name} does not authenticate its callbacks; only `always` is safe")
+        if chosen is Confirm.ALWAYS and not provider.fetches:
+            raise SettingsError(
+                f"{name}: tasks of {provider.name} cannot be fetched, so nothing can confirm a callback"
+            )
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Self:
@@ -238,7 +325,7 @@ class Settings:
         if self.admin_token:
             yield self.admin_token
         for provider in self.providers.values():
-            yield from (item.decode(errors="replace") for item in provider.secret)
+            yield from (item.text for item in provider.secret)
             if provider.api_key:
                 yield provider.api_key
 
@@ -255,10 +342,14 @@ def variable_name(knob: Knob) -> str:
     return PREFIX + (f"{provider}_{name}" if provider else name).upper()
 
 
-KNOBS: Mapping[str, Knob] = MappingProxyType(
-    {variable_name(knob): knob for knob in [(None, name) for name in GENERAL]}
-    | {variable_name((p, name)): (p, name) for p in CATALOGUE for name in PER_PROVIDER}
-)
+def knobs(catalogue: Mapping[str, Provider] = CATALOGUE) -> Mapping[str, Knob]:
+    """Give every knob by its variable."""
+    general: list[Knob] = [(None, name) for name in GENERAL]
+    per_provider: list[Knob] = [(provider, name) for provider in catalogue for name in PER_PROVIDER]
+    return {variable_name(knob): knob for knob in general + per_provider}
+
+
+KNOBS: Mapping[str, Knob] = MappingProxyType(knobs())
 
 
 def _our_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from ringback.errors import RingbackError, SettingsError, Unreachable, Unreadable
+from ringback.errors import RingbackError, SettingsError, Unreachable, Unreadable, Unsupported
 from ringback.intake import Intake
 from ringback.ledger import Ledger
 from ringback.lifecycle import is_terminal
 from ringback.model import Task, TaskState
 from ringback.outbound import Outbound
-from ringback.providers import Provider, Response
+from ringback.providers import Provider, Request, Response
 from ringback.retry import Policy, poll_delay, retry_after_seconds
 from ringback.settings import Settings, variable_name
 from submitter.ending import KEY_REFUSED, TRANSIENT_4XX
@@ -36,6 +36,7 @@ NO_KEY_PAUSE = timedelta(minutes=1)
 MISSES_ALLOWED = 3
 YOUNG = timedelta(minutes=10)
 REMEMBERED = 10_000
+MOST_PARTS = 3  # of one answer
 
 
 @dataclass(slots=True, eq=False)
@@ -111,15 +112,29 @@ class Asker:
         if task.url_key is not None and not task.callbacks and task.fetches <= 1:
             log.info("push.overdue", task=task.id, provider=task.provider, provider_id=task.provider_id)
         try:
-            response = await self._outbound.send(lane.provider, lane.provider.build_fetch(task.provider_id))
+            request = lane.provider.build_fetch(task)
+        except Unsupported as error:
+            log.info("poll.unsupported", task=task.id, provider=task.provider, reason=str(error))
+            return task.created_at + lane.provider.longest  # as above
+        try:
+            return await self._converse(lane, task, request)
         except SettingsError as error:
             lane.say_once("poller.not_configured", str(error))
             return self._clock() + NO_KEY_PAUSE
         except Unreachable as error:
             return self._failed(task, str(error))
-        return await self._take(lane, task, response)
 
-    async def _take(self, lane: Lane, task: Task, response: Response) -> datetime | None:
+    async def _converse(self, lane: Lane, task: Task, request: Request) -> datetime | None:
+        """Ask, and ask on where the answer comes in parts."""
+        for _ in range(MOST_PARTS):
+            response = await self._outbound.send(lane.provider, request)
+            taken = await self._take(lane, task, response)
+            if not isinstance(taken, Request):
+                return taken
+            request = taken
+        return self._failed(task, f"no whole answer in {MOST_PARTS} parts")
+
+    async def _take(self, lane: Lane, task: Task, response: Response) -> datetime | Request | None:
         status = response.status
         if status == 429:
             return self._pause_for_rate(lane, task, response)
@@ -129,7 +144,9 @@ class Asker:
         if 400 <= status < 500 and status not in TRANSIENT_4XX:
             return await self._missed(task, status)
         try:
-            reading = lane.provider.read_task(response, self._clock())
+            reading = lane.provider.read_task(response, task, self._clock())
+            if isinstance(reading, Request):
+                return reading
             if reading.provider_id not in (None, task.provider_id):
                 raise Unreadable("the answer is about another task")
         except Unreadable as error:

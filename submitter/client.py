@@ -140,7 +140,7 @@ class Submitter:
     ) -> Plan:
         """Show what `submit` would do with the same arguments; needs no ledger and no API key."""
         task = self._draft(provider, form, key=key, metadata=metadata, max_cost=max_cost)
-        return make_plan(self._settings, get_provider(provider), task)
+        return make_plan(self._settings, get_provider(provider, self._settings.catalogue), task)
 
     async def submit_many(self, batch: Batch, *, max_cost: Decimal | None = None) -> AsyncIterator[Submitted]:
         """Submit every line, some at a time, and give each as it ends; in no fixed order.
@@ -159,7 +159,7 @@ class Submitter:
 
         await check_lines(batch, draft, max_cost)
         for name in sorted(batch.providers):
-            self._outbound.check(get_provider(name))
+            self._outbound.check(get_provider(name, self._settings.catalogue))
         results = send_all(batch, lambda line: self._send(draft(line)), at_once=self._settings.provider_concurrency * 2)
         async with aclosing(results):
             async for result in results:
@@ -194,13 +194,13 @@ class Submitter:
         metadata: Mapping[str, Any] | None,
         max_cost: Decimal | None = None,
     ) -> Task:
-        known = get_provider(provider)
+        known = get_provider(provider, self._settings.catalogue)
         task = draft_task(self._settings, known, make_form(known, form), self._clock(), key=key, metadata=metadata)
         check_cost(task, max_cost)
         return first_deadlines(self._settings, known, task)
 
     async def _send(self, draft: Task) -> Sending:
-        provider = get_provider(draft.provider)
+        provider = get_provider(draft.provider, self._settings.catalogue)
         self._outbound.check(provider)
         if draft.url_key is None and provider.pushes:
             _say_that_no_push_will_come()

@@ -20,7 +20,6 @@ from ringback.intake import Intake
 from ringback.ledger import Ledger, Process
 from ringback.model import Task, new_id
 from ringback.outbound import Outbound
-from ringback.providers import CATALOGUE
 from ringback.settings import Settings
 from submitter.asking import Asker, Lane
 from submitter.sending import CLAIM_SLACK, Chance, Clock, Sender, utc_now
@@ -53,7 +52,7 @@ class Poller:
         self._clock = clock
         self._asker = Asker(settings, ledger, outbound, intake, clock=clock, chance=chance)
         self._sender = Sender(settings, ledger, outbound, clock=clock, chance=chance)
-        self._lanes = {name: Lane(provider) for name, provider in CATALOGUE.items()}
+        self._lanes = {name: Lane(provider) for name, provider in settings.catalogue.items()}
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._not_before: dict[str, datetime] = {}  # sendings that the ledger's trouble kept back
         started_at = clock()

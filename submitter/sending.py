@@ -118,7 +118,7 @@ class Sender:
         return await self._attempt(task, SENDING.attempts)
 
     async def _attempt(self, task: Task, number: int) -> Sending:
-        provider = get_provider(task.provider)
+        provider = get_provider(task.provider, self._settings.catalogue)
         doubted = task.sent_at is not None
         async with self._slots[provider.name]:
             now = self._clock()

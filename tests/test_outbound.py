@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from ringback.errors import SettingsError, Unreachable
-from ringback.outbound import MAX_ANSWER_BYTES, Outbound, request_url
+from ringback.outbound.requests import MAX_ANSWER_BYTES, Outbound, request_url
 from ringback.providers import CATALOGUE, Request
 from ringback.settings import ProviderSettings, Settings
 

@@ -18,6 +18,7 @@ from starlette.types import Receive, Send
 
 from ringback.errors import LedgerError, NotFound
 from ringback.model import Receipt
+from ringback.providers.handshakes import Reply
 
 RETRY_AFTER_SECONDS = "5"
 LINGER_SECONDS = 1.0
@@ -39,6 +40,8 @@ class Reason(StrEnum):
     TIMEOUT = "timeout"
     DISCONNECTED = "disconnected"
     UNAUTHENTIC = "unauthentic"
+    NO_KEY = "no_key"  # the provider signs, and no secret that is still valid is configured
+    KEYS = "keys"  # the provider's public keys are being fetched
     UNAVAILABLE = "unavailable"
     REJECTED = "rejected"
 
@@ -49,11 +52,19 @@ class Refused(Exception):
     A connection that is closed while the body comes shows the sender a reset, and not the answer.
     """
 
-    def __init__(self, reason: Reason, detail: str | None = None, *, pending: bool = False) -> None:
+    def __init__(
+        self, reason: Reason, detail: str | None = None, *, flaw: str | None = None, pending: bool = False
+    ) -> None:
         super().__init__(reason.value)
         self.reason = reason
+        self.flaw = flaw
         self.detail = detail
         self.pending = pending
+
+    @property
+    def word(self) -> str:
+        """The word for log, ledger and metrics."""
+        return f"{self.reason.value}.{self.flaw}" if self.flaw else self.reason.value
 
 
 class Answer(NamedTuple):
@@ -78,6 +89,8 @@ ANSWERS: Mapping[Reason, Answer] = {
     Reason.BUSY: Answer(503, "unavailable", _RETRY + _CLOSE),
     Reason.TIMEOUT: Answer(408, "timeout", _CLOSE),
     Reason.UNAUTHENTIC: Answer(401, "unauthorised"),
+    Reason.NO_KEY: Answer(503, "unavailable", _RETRY),
+    Reason.KEYS: Answer(503, "unavailable", _RETRY),
     Reason.UNAVAILABLE: Answer(503, "unavailable", _RETRY),
     Reason.REJECTED: Answer(400, "bad_request"),
 }
@@ -91,6 +104,14 @@ async def accept(send: Send, receipt: Receipt) -> None:
     headers = [JSON, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def greet(send: Send, reply: Reply) -> None:
+    """Answer a challenge."""
+    headers = [(b"content-type", reply.content_type.encode()), (b"content-length", b"%d" % len(reply.body))]
+    headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
 
 
 async def refuse(receive: Receive, send: Send, refused: Refused) -> None:

@@ -5,7 +5,6 @@ with the refusal itself.
 """
 
 import asyncio
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +12,7 @@ from starlette.types import Receive
 
 from receiver.web.answers import Reason, Refused
 from receiver.web.state import State
+from ringback.providers.signatures import Headers
 
 LENGTH_DIGITS = 18  # of a Content-Length; more are above every limit
 
@@ -47,7 +47,7 @@ class Room:
         self._state.inflight_bytes += more
 
 
-def declared_length(headers: Mapping[bytes, bytes], limit: int) -> int:
+def declared_length(headers: Headers, limit: int) -> int:
     """Read Content-Length; 0 where there is none (chunked)."""
     text = headers.get(b"content-length")
     if text is None:

@@ -6,7 +6,7 @@ It opens the ledger once, whoever comes first, and closes only what it opened. M
 import time
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -19,6 +19,9 @@ from ringback.ledger import Ledger, open_ledger
 from ringback.patience import Patience
 from ringback.providers.signatures import fingerprint
 from ringback.settings import Settings
+
+if TYPE_CHECKING:
+    from ringback.outbound import KeySets
 
 log = structlog.get_logger("ringback.receiver")
 
@@ -39,6 +42,7 @@ class State:
         self.write_error: str | None = None  # the writer's last result …
         self.written_at = float("-inf")  # … and when, on the monotonic clock
         self._given = ledger
+        self._key_sets: KeySets | None = None
         self._opening = Fresh(OPEN_RETRY_SECONDS, self._try_open)
         self._watch: AsyncGenerator[None, None] | None = None
 
@@ -55,6 +59,15 @@ class State:
                 raise LedgerUnavailable("the receiver is stopping")
         return self.ledger, self.intake
 
+    @property
+    def key_sets(self) -> "KeySets":
+        """The public keys of providers, fetched when the first callback needs them."""
+        if self._key_sets is None:
+            from ringback.outbound import KeySets
+
+            self._key_sets = KeySets(self.settings)
+        return self._key_sets
+
     def note_write(self, error: str | None) -> None:
         """Remember how the last writing ended, for readiness."""
         self.write_error = error
@@ -62,6 +75,9 @@ class State:
 
     async def close(self) -> None:
         """Save the counts and close the ledger, if it was opened here."""
+        if self._key_sets is not None:
+            await self._key_sets.close()
+            self._key_sets = None
         await self.rejections.close()
         ledger, self.ledger, self.intake = self.ledger, None, None
         self._opening = Fresh(OPEN_RETRY_SECONDS, self._try_open)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from ringback.errors import HandlersError, LedgerError
 from ringback.ledger import Ledger, Query, Summary
-from ringback.providers import CATALOGUE
 from ringback.providers.signatures import fingerprint
 from ringback.secret_file import secret_path
 from ringback.settings import CONFIG_FILE, PREFIX, Settings, variable_name
@@ -122,7 +121,7 @@ def _handlers_elsewhere(summary: Summary) -> Check:
 
 
 def _api_keys(settings: Settings) -> Iterator[Check]:
-    for name in sorted(CATALOGUE):
+    for name in sorted(settings.catalogue):
         if settings.provider(name).api_key:
             yield good(f"{name} API key", "set")
         else:

@@ -42,7 +42,7 @@ def trigger(provider: str, reference: str | None, status: str, base: str | None,
     from ringback.cli.server import local_url
 
     settings = load_settings(quiet=True)
-    known = get_provider(provider)
+    known = get_provider(provider, settings.catalogue)
     if not known.pushes:
         raise Unsupported(f"{provider} never calls back; its tasks are polled")
     if not settings.secret:

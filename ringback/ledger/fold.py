@@ -124,11 +124,11 @@ def unrecognised_key(arrival: Arrival) -> str:
 
 def event_key(arrival: Arrival, task_id: str) -> str | None:
     """Key a fact by the provider's event id: per provider where signed, else only within its task."""
-    reading = arrival.reading
-    if reading is None or reading.event_id is None or arrival.source is not Source.CALLBACK:
+    said = arrival.reading or arrival.notice
+    if said is None or said.event_id is None or arrival.source is not Source.CALLBACK:
         return None
     scope = arrival.provider if arrival.trust is Trust.SIGNED else task_id
-    return f"e:{scope}:{reading.event_id}"
+    return f"e:{scope}:{said.event_id}"
 
 
 def received_key(arrival: Arrival) -> str:

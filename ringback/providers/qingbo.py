@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from urllib.parse import quote
 
 from ringback.errors import InvalidSubmission, Unreadable
 from ringback.lifecycle import is_terminal
-from ringback.model import Callback, Form, Reading, Task, TaskState, Trust
+from ringback.model import Callback, Form, Reading, Task, TaskState
 from ringback.providers import form as forms
 from ringback.providers import reading
 from ringback.providers.provider import Provider, Request, Response
@@ -43,7 +42,7 @@ class Qingbo(Provider):
     base_url = "https://www.qingbo.dev/v1"
     models = (forms.GROK,)
     pushes = True
-    trust = Trust.TOKEN
+    documents = "shared seed 004… and PROVIDERS A"
     idempotency_window = timedelta(hours=24)
     result_life = timedelta(hours=24)
     can_cancel = True
@@ -78,17 +77,17 @@ class Qingbo(Provider):
         """Read the answer to POST /tasks; with `Prefer: wait` or a repeated key it may be terminal (PROVIDERS A)."""
         return reading.acceptance(self.name, response, ID_KEYS, _unwrap, lambda task: self._read(task, now))
 
-    def build_fetch(self, provider_id: str) -> Request:
+    def build_fetch(self, task: Task) -> Request:
         """Build GET /tasks/{id}."""
-        return Request(method="GET", path=_task_path(provider_id))
+        return Request(method="GET", path=_task_path(task.provider_id))
 
-    def read_task(self, response: Response, now: datetime) -> Reading:
+    def read_task(self, response: Response, task: Task, now: datetime) -> Reading:
         """Read the answer to GET /tasks/{id}, or to a cancellation."""
         return self._read(_unwrap(reading.answer(response)), now)
 
-    def build_cancel(self, provider_id: str) -> Request:
+    def build_cancel(self, task: Task) -> Request:
         """Build POST /tasks/{id}/cancel; PROVIDERS A: only queued tasks, else 400 task_not_cancellable."""
-        return Request(method="POST", path=_task_path(provider_id) + "/cancel")
+        return Request(method="POST", path=_task_path(task.provider_id) + "/cancel")
 
     def read_callback(self, callback: Callback) -> Reading:
         """Read a push in any of the shapes in PROVIDERS A."""
@@ -152,9 +151,9 @@ def _submission(form: Form, callback_url: str | None) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if value is not None} | form.extra
 
 
-def _task_path(provider_id: str) -> str:
+def _task_path(provider_id: str | None) -> str:
     """Give the path of one task; an id that could climb out of it is refused."""
-    return f"/tasks/{quote(reading.identify({'id': provider_id}, ID_KEYS), safe='')}"
+    return f"/tasks/{reading.path_id(provider_id)}"
 
 
 def _unwrap(document: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -81,6 +82,11 @@ def identify(task: dict[str, Any], keys: tuple[str, ...]) -> str:
     if type(value) is str and TASK_ID.fullmatch(value):
         return value
     raise Unreadable(f"expected a task id of 1 to 200 of A-Z a-z 0-9 . _ : ~ -, got {shape(value)}")
+
+
+def path_id(provider_id: str | None) -> str:
+    """Write the provider's task id for use in a path; one that could climb out of it is refused."""
+    return quote(identify({"id": provider_id}, ("id",)), safe="")
 
 
 def state(value: Any) -> TaskState:

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
-from urllib.parse import quote
 
 from ringback.errors import InvalidSubmission
 from ringback.lifecycle import is_terminal
-from ringback.model import Form, Reading, Task, TaskState, Trust
+from ringback.model import Form, Reading, Task, TaskState
 from ringback.providers import form as forms
 from ringback.providers import reading
 from ringback.providers.provider import Provider, Request, Response
@@ -47,7 +46,7 @@ class Reapi(Provider):
     base_url = "https://reapi.ai/api/v1"
     models = (forms.GROK,)
     pushes = False
-    trust = Trust.NONE  # it sends nothing that could be trusted
+    documents = "shared seed 000… and PROVIDERS B"
     result_life = timedelta(days=7)
     longest = timedelta(hours=48)
 
@@ -86,12 +85,11 @@ class Reapi(Provider):
         """Read the answer to a submission: the same envelope as a fetch."""
         return reading.acceptance(self.name, response, ID_KEYS, lambda found: found, lambda task: self._read(task, now))
 
-    def build_fetch(self, provider_id: str) -> Request:
+    def build_fetch(self, task: Task) -> Request:
         """Build GET /tasks/{id}; an id that could climb out of the path is refused."""
-        path = quote(reading.identify({"id": provider_id}, ID_KEYS), safe="")
-        return Request(method="GET", path=f"/tasks/{path}")
+        return Request(method="GET", path=f"/tasks/{reading.path_id(task.provider_id)}")
 
-    def read_task(self, response: Response, now: datetime) -> Reading:
+    def read_task(self, response: Response, task: Task, now: datetime) -> Reading:
         """Read the answer to GET /tasks/{id}."""
         return self._read(reading.answer(response), now)
 

@@ -178,6 +178,7 @@ def new_event(value: EventRow) -> tuple[Any, ...]:
     arrival = value.arrival
     assert arrival is not None  # noqa: S101 -- new events are made of an arrival
     reading = arrival.reading if value.fact_key else None
+    said = reading or arrival.notice
     received_at = microseconds(arrival.callback.received_at)
     return (
         value.id,
@@ -189,7 +190,7 @@ def new_event(value: EventRow) -> tuple[Any, ...]:
         arrival.trust._value_,
         value.standing._value_,
         value.conflict or plain(arrival.reason),
-        reading.event_id if reading else None,
+        said.event_id if said else None,
         value.event_key,
         value.fact_key,
         text(reading.results) if reading and reading.results else "[]",

@@ -1,4 +1,4 @@
-"""The one door out: every request to a provider leaves here, and nothing else of this project opens a connection.
+"""Requests to providers: one at a time over one shared client.
 
 It adds the key, keeps the limits (total time, requests at once, size of the answer) and turns every failure into
 `Unreachable`, which says whether the provider may have seen the request. It never follows a redirect, never retries
@@ -9,6 +9,7 @@ No message here holds a key or a whole URL. httpx itself logs URLs at INFO: keep
 
 import asyncio
 from collections import defaultdict
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -117,7 +118,7 @@ class Outbound:
             "Accept-Encoding": "identity",  # so that a small answer cannot unfold into a huge one
             "User-Agent": "ringback",
             **request.headers,
-            "Authorization": f"Bearer {require_key(self._settings, provider)}",
+            **provider.authorization(require_key(self._settings, provider), datetime.now(UTC)),
         }
         url = _parse(request_url(self._settings, provider, request), variable_name((provider.name, "base_url")))
         return self._open().build_request(request.method, url, content=request.body, headers=headers)

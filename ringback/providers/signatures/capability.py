@@ -1,7 +1,6 @@
-"""PURE. The signing schemes: bytes in, bytes compared, constant time.
+"""PURE. The capability URL, `{public_url}/callbacks/{provider}/{task_id}.{mac}`.
 
-Here: the capability URL, `{public_url}/callbacks/{provider}/{task_id}.{mac}`, by which a provider that signs nothing
-can still be told from a stranger.
+By it a provider that signs nothing can still be told from a stranger: its token is a secret of ours.
 """
 
 import hashlib
