@@ -4,6 +4,7 @@ It reads what came, in the provider's words, gives it to the ledger in ours, and
 a handler and never sends anything. Called by `receiver.web` for every push and by `submitter.poller`.
 """
 
+import asyncio
 from datetime import datetime
 
 import structlog
@@ -35,11 +36,16 @@ class Intake:
             LedgerUnavailable: it could not be stored in time; the provider shall send it again.
             LedgerRejected: this one can never be stored.
         """
+        arrival = self.arrival(provider, task_id, trust, callback)
+        return self.tell(arrival, await self.enter(arrival))
+
+    def arrival(self, provider: Provider, task_id: str | None, trust: Trust, callback: Callback) -> Arrival:
+        """Read an authentic callback, or keep it as a hint where its trust is below what its provider needs."""
         if self._settings.confirms(provider, trust):
-            return await self.hinted(provider, task_id, trust, callback, "unconfirmed")
+            return _hint(provider, task_id, trust, callback, "unconfirmed")
         said, reason = _read(provider, callback)
         reading, notice = (None, said) if isinstance(said, Notice) else (said, None)
-        arrival = Arrival(
+        return Arrival(
             kind=Kind.FACT if reading else Kind.RECEIVED if notice else Kind.UNRECOGNISED,
             provider=provider.name,
             source=Source.CALLBACK,
@@ -50,24 +56,13 @@ class Intake:
             notice=notice,
             reason=reason,
         )
-        return await self._enter(arrival)
 
     async def hinted(
         self, provider: Provider, task_id: str | None, trust: Trust, callback: Callback, reason: str
     ) -> Receipt:
         """Take in a request that proves nothing by itself: its task becomes due for a fetch, nothing else moves."""
-        said, _ = _read(provider, callback)
-        arrival = Arrival(
-            kind=Kind.HINT,
-            provider=provider.name,
-            source=Source.CALLBACK,
-            trust=trust,
-            callback=callback,
-            task_id=task_id,
-            reading=said if isinstance(said, Reading) else None,
-            reason=reason,
-        )
-        return await self._enter(arrival)
+        arrival = _hint(provider, task_id, trust, callback, reason)
+        return self.tell(arrival, await self.enter(arrival))
 
     async def polled(self, provider: Provider, task: Task, reading: Reading, body: bytes, now: datetime) -> Receipt:
         """Take in the provider's answer to our question about a task: trusted, since we asked it ourselves."""
@@ -80,7 +75,7 @@ class Intake:
             task_id=task.id,
             reading=reading,
         )
-        return await self._enter(arrival)
+        return self.tell(arrival, await self.enter(arrival))
 
     async def presume(self, task: Task, status: TaskState, reason: str, now: datetime) -> Receipt:
         """Settle a task by our own judgement; the provider's word will replace it, should it ever come."""
@@ -94,10 +89,14 @@ class Intake:
             reading=Reading(status=status, provider_id=task.provider_id),
             reason=reason,
         )
-        return await self._enter(arrival)
+        return self.tell(arrival, await self.enter(arrival))
 
-    async def _enter(self, arrival: Arrival) -> Receipt:
-        receipt = await self._ledger.record(arrival, timeout_seconds=self._timeout_seconds)
+    def enter(self, arrival: Arrival) -> "asyncio.Future[Receipt]":
+        """Give an arrival to the ledger; the future raises what `pushed` does."""
+        return self._ledger.record(arrival, timeout_seconds=self._timeout_seconds)
+
+    def tell(self, arrival: Arrival, receipt: Receipt) -> Receipt:
+        """Tell the log what became of an arrival."""
         self._log.info(
             TOLD[arrival.source],
             provider=arrival.provider,
@@ -109,6 +108,20 @@ class Intake:
             reason=arrival.reason,
         )
         return receipt
+
+
+def _hint(provider: Provider, task_id: str | None, trust: Trust, callback: Callback, reason: str) -> Arrival:
+    said, _ = _read(provider, callback)
+    return Arrival(
+        kind=Kind.HINT,
+        provider=provider.name,
+        source=Source.CALLBACK,
+        trust=trust,
+        callback=callback,
+        task_id=task_id,
+        reading=said if isinstance(said, Reading) else None,
+        reason=reason,
+    )
 
 
 def _read(provider: Provider, callback: Callback) -> tuple[Reading | Notice | None, str | None]:

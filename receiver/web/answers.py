@@ -96,11 +96,16 @@ ANSWERS: Mapping[Reason, Answer] = {
 }
 
 
-async def accept(send: Send, receipt: Receipt) -> None:
-    """Answer 200: it is stored, new or not."""
+def acceptance(receipt: Receipt) -> bytes:
+    """Write the body of a 200: it is stored, new or not."""
     event = b"null" if receipt.event_id is None else b'"%s"' % receipt.event_id.encode()
     duplicate = b"true" if receipt.duplicate else b"false"
-    body = b'{"received":true,"event":%s,"duplicate":%s}' % (event, duplicate)
+    return b'{"received":true,"event":%s,"duplicate":%s}' % (event, duplicate)
+
+
+async def accept(send: Send, receipt: Receipt) -> None:
+    """Answer 200."""
+    body = acceptance(receipt)
     headers = [JSON, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -16,14 +16,12 @@ from starlette.types import Receive, Scope, Send
 
 from receiver.web.answers import answer_bug, exception_handlers
 from receiver.web.api import api_routes
-from receiver.web.callbacks import Callbacks
+from receiver.web.callbacks import PREFIX, Callbacks
 from receiver.web.health import Health
 from receiver.web.metrics import Metrics
 from receiver.web.state import State
 from ringback.ledger import Ledger
 from ringback.settings import Settings
-
-PREFIX = "/callbacks/"
 
 
 def create_app(settings: Settings | None = None, *, ledger: Ledger | None = None) -> Starlette:
@@ -47,7 +45,7 @@ def create_app(settings: Settings | None = None, *, ledger: Ledger | None = None
             await state.close()
 
     callbacks = Callbacks(state)
-    app = _Receiver(
+    app = Receiver(
         callbacks, routes=_routes(state, callbacks), exception_handlers=exception_handlers(), lifespan=lifespan
     )
     app.router.redirect_slashes = False  # a provider that meets a redirect loses the callback (PROVIDERS D, 2)
@@ -55,7 +53,7 @@ def create_app(settings: Settings | None = None, *, ledger: Ledger | None = None
     return app
 
 
-class _Receiver(Starlette):
+class Receiver(Starlette):
     """Hands callbacks to their endpoint directly; everything else takes Starlette's way.
 
     The endpoint is a route like the others, so nothing depends on this; but the router, and the layers for sessions
@@ -64,15 +62,16 @@ class _Receiver(Starlette):
 
     def __init__(self, callbacks: Callbacks, **options: Any) -> None:
         super().__init__(**options)
-        self._callbacks = callbacks
+        self.callbacks = callbacks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
         if scope["type"] == "http":
             mounted = len(scope.get("root_path", ""))
             path: str = scope["path"]
             if path.startswith(PREFIX, mounted):
                 try:
-                    await self._callbacks.serve(scope, receive, send, path[mounted + len(PREFIX) :])
+                    await self.callbacks.serve(scope, receive, send, path[mounted + len(PREFIX) :])
                 except Exception as error:  # a bug of ours, before anything was answered: as Starlette does
                     await (await answer_bug(Request(scope), error))(scope, receive, send)
                     raise

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
+from receiver.web.direct import DirectProtocol
 from ringback.errors import RingbackError
 from ringback.settings import Settings
 from ringback.tuning import tune
@@ -51,7 +52,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=DirectProtocol,
                 ws="none",
                 lifespan="on",
                 log_config=None,

@@ -4,6 +4,7 @@ Every write is atomic and durable before it returns. Every method raises `Ledger
 be used right now, and nothing was changed then. Times are arguments: a ledger never reads a clock.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -174,10 +175,10 @@ class Summary:
 class IntakeLedger(Protocol):
     """What the one door in needs."""
 
-    async def record(self, arrival: Arrival, *, timeout_seconds: float | None = None) -> Receipt:
+    def record(self, arrival: Arrival, *, timeout_seconds: float | None = None) -> "asyncio.Future[Receipt]":
         """Store one arrival: the event, the task's advance, or the reason why there is none. Grouped with others.
 
-        After the timeout, give or take a quarter of a second, it raises LedgerUnavailable; the writing goes on.
+        A future, since the hot path has no coroutine to spare for it. After the timeout, give or take a quarter of a second, it raises LedgerUnavailable; the writing goes on.
         """
 
     async def reject(self, counts: Mapping[tuple[str, str], int], now: datetime) -> None:
@@ -275,6 +276,9 @@ class OperatorLedger(Protocol):
 
     async def summary(self, now: datetime) -> Summary:
         """Count everything."""
+
+    async def processes(self, now: datetime) -> Sequence[Process]:
+        """List the workers and pollers that were seen within the last minute; cheap."""
 
 
 class Ledger(IntakeLedger, SubmitterLedger, PollerLedger, WorkerLedger, OperatorLedger, Protocol):

@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from receiver.web import create_app
+from receiver.web.direct import DirectProtocol
 from receiver.web.state import State
 from ringback.ledger import Ledger, Sent
 from ringback.model import Reading, Task, TaskState
@@ -143,13 +144,22 @@ class _Server(uvicorn.Server):
         yield
 
 
-@pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
-    """Serve an application on a free loopback port; gives the port."""
+@pytest.fixture(params=["direct", "uvicorn"])
+async def serve(request: pytest.FixtureRequest) -> AsyncIterator[Serve]:
+    """Serve an application on a free loopback port, as `ringback serve` does and as any uvicorn; gives the port."""
+    http: Any = DirectProtocol if request.param == "direct" else "httptools"
     servers: list[tuple[_Server, asyncio.Task[None]]] = []
 
     async def run(app: ASGIApp) -> int:
-        config = uvicorn.Config(app, port=0, access_log=False, log_config=None, timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            app,
+            port=0,
+            access_log=False,
+            log_config=None,
+            http=http,
+            proxy_headers=request.param == "uvicorn",
+            timeout_graceful_shutdown=2,
+        )
         server = _Server(config)
         servers.append((server, asyncio.create_task(server.serve())))
         await asyncio.wait_for(server.listening.wait(), 5)

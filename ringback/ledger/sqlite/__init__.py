@@ -97,10 +97,9 @@ class SqliteLedger:
         await self._writer.close()
         self._lock.close()
 
-    async def record(self, arrival: Arrival, *, timeout_seconds: float | None = None) -> Receipt:
+    def record(self, arrival: Arrival, *, timeout_seconds: float | None = None) -> "asyncio.Future[Receipt]":
         """Store one arrival."""
-        receipt: Receipt = await self._writer.submit(self._record, arrival, timeout_seconds)
-        return receipt
+        return self._writer.submit(self._record, arrival, timeout_seconds)
 
     def _record(self, db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
         return intake.record(db, arrivals, self._dedup)
@@ -200,6 +199,10 @@ class SqliteLedger:
     async def summary(self, now: datetime) -> Summary:
         """Count everything."""
         return await self._read(reports.summary, now)
+
+    async def processes(self, now: datetime) -> Sequence[Process]:
+        """List the workers and pollers that were seen within the last minute."""
+        return await self._read(reports.processes, now)
 
     async def enlist_keys(self, fingerprints: Sequence[str], now: datetime) -> None:
         """Remember the secrets behind our URLs."""

@@ -102,25 +102,25 @@ class Writer:
         self._dirty = 0  # requests committed since the last checkpoint
         self._task = asyncio.create_task(self._run(), name="ringback-writer")
 
-    async def submit(self, operation: Operation, item: Any, timeout_seconds: float | None = None) -> Any:
-        """Have `operation` applied to `item`, together with whatever else waits; returns after the commit.
+    def submit(self, operation: Operation, item: Any, timeout_seconds: float | None = None) -> "asyncio.Future[Any]":
+        """Have `operation` applied to `item`, together with whatever else waits; done after the commit.
 
-        Raises:
+        Raises, when awaited:
             LedgerUnavailable: nothing was written, or not within the timeout; try again.
             LedgerRejected: this item can never be stored; its neighbours were.
         """
-        if self._closing:
-            raise LedgerUnavailable("the ledger is closed")
-        if len(self._waiting) >= QUEUE_BOUND:
-            raise LedgerUnavailable("too many requests wait for the ledger")
         future = self._loop.create_future()
+        if self._closing or len(self._waiting) >= QUEUE_BOUND:
+            reason = "the ledger is closed" if self._closing else "too many requests wait for the ledger"
+            future.set_exception(LedgerUnavailable(reason))
+            return future
         self._waiting.append(_Request(operation, item, future))
         if timeout_seconds is not None:
             self._patience.add(future, timeout_seconds)
         if self._task.done():  # a loop that ends has cancelled it, and what closes last still has something to write
             self._task = asyncio.create_task(self._run(), name="ringback-writer")
         self._wake.set()
-        return await future
+        return future
 
     async def read(self, function: Callable[[sqlite3.Connection], Answer]) -> Answer:
         """Read something on the write connection, between two batches."""
