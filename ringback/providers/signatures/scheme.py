@@ -4,9 +4,11 @@ Every scheme compares bytes in constant time, tries every key that is still vali
 into `Unauthentic` with one of `Flaw`'s words. It gets its keys and the time, and never fetches or logs anything.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from hmac import compare_digest
 
 from msgspec import Struct
 
@@ -14,6 +16,13 @@ from ringback.errors import Unauthentic
 from ringback.model import Trust
 
 DIGITS = 12  # of a timestamp in seconds; the year 33658 has so many
+
+# Signatures are listed so that secrets can be rotated: two or three. A stranger shall not make us look at thousands.
+MAX_ENTRIES = 32
+MAX_LIST_BYTES = 4_096
+
+HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,100}")  # RFC 9110's token, in lower case
+EVENT_ID = re.compile(rb"[!-~]{1,200}")  # visible ASCII: what can be stored and shown as it is
 
 
 class Flaw(StrEnum):
@@ -66,11 +75,14 @@ class Headers:
             Unauthentic: it is there more than once: a proxy and we might each believe another one.
         """
         for name in names:
-            values = [value for found, value in self._all if found == name]
-            if len(values) > 1:
-                raise flawed(Flaw.HEADER_REPEATED, f"{name.decode('latin-1')} came {len(values)} times")
-            if values:
-                return values[0]
+            value = None
+            for found, given in self._all:  # a plain loop: this runs several times per callback
+                if found == name:
+                    if value is not None:
+                        raise flawed(Flaw.HEADER_REPEATED, f"{name.decode('latin-1')} came more than once")
+                    value = given
+            if value is not None:
+                return value
         return None
 
     def need(self, *names: bytes) -> bytes:
@@ -92,10 +104,13 @@ class Scheme:
     """What it is called in ringback.toml and the docs, e.g. "standard-webhooks"."""
     trust: Trust = Trust.SIGNED
     """The grade of a request that passes."""
-    secret_form: str
-    """What a secret looks like, for people: "whsec_ and base64 of 24 to 64 bytes"."""
     fetches_keys: bool = False
     """Whether its keys are public ones that the provider publishes, so that no secret is configured."""
+
+    @property
+    def secret_form(self) -> str:
+        """What a secret looks like, for people: "whsec_ followed by base64 of 24 to 64 bytes"."""
+        raise NotImplementedError
 
     @property
     def header_names(self) -> tuple[str, ...]:
@@ -147,9 +162,10 @@ def check_timestamp(text: bytes, now: datetime, tolerance: timedelta) -> int:
     """Read a timestamp in whole seconds since 1970, within the tolerance of now, in either direction.
 
     Raises:
-        Unauthentic: it is no plain number (`+1`, ` 1`, `1.5`, `1e9`, `-1`), or too far away.
+        Unauthentic: it is no plain number (`+1`, ` 1`, `01`, `1.5`, `1e9`, `-1`), or too far away.
     """
-    if not (0 < len(text) <= DIGITS and text.isdigit()):  # bytes.isdigit knows ASCII digits only
+    # bytes.isdigit knows ASCII digits only. A zero in front could have come from the signed text beside it.
+    if not (0 < len(text) <= DIGITS and text.isdigit()) or (text[0] == 0x30 and len(text) > 1):
         raise flawed(Flaw.TIMESTAMP_MALFORMED, "the timestamp is not a number of seconds since 1970")
     seconds = int(text)
     difference = int(now.timestamp()) - seconds
@@ -158,3 +174,71 @@ def check_timestamp(text: bytes, now: datetime, tolerance: timedelta) -> int:
         detail = f"{abs(difference)} s {'behind' if difference > 0 else 'ahead of'} our clock"
         raise flawed(flaw, detail + f", {int(tolerance.total_seconds())} s are allowed")
     return seconds
+
+
+def check_event_id(text: bytes, name: bytes, separators: Sequence[bytes]) -> None:
+    """Refuse an id that cannot be stored, or holds what separates it from its neighbours in the signed text.
+
+    With a separator in it, `a.1` + `2` and `a` + `1.2` would carry the same signature (standard-webhooks.md, "Signature
+    scheme": neither id nor timestamp may include a full stop).
+
+    Raises:
+        Unauthentic: it is not 1 to 200 visible ASCII characters without these separators.
+    """
+    if not EVENT_ID.fullmatch(text):
+        raise flawed(Flaw.HEADER_MALFORMED, f"{name.decode()} is not 1 to 200 visible ASCII characters")
+    for separator in separators:
+        if separator in text:
+            detail = f"{name.decode()} holds {separator.decode()!r}, which separates the parts of what is signed"
+            raise flawed(Flaw.HEADER_MALFORMED, detail)
+
+
+def entries_of(text: bytes, name: bytes, separator: bytes) -> list[bytes]:
+    """Split a header that lists signatures: its first 32 entries, empty and malformed ones among them.
+
+    Raises:
+        Unauthentic: it has more than 4,096 bytes.
+    """
+    if len(text) > MAX_LIST_BYTES:
+        raise flawed(Flaw.HEADER_MALFORMED, f"{name.decode()} has {len(text)} bytes, {MAX_LIST_BYTES} are allowed")
+    return text.split(separator, MAX_ENTRIES)[:MAX_ENTRIES]
+
+
+def is_among(entries: Sequence[bytes], expected: Sequence[bytes]) -> bool:
+    """Tell whether an entry equals an expected text. All are compared, so that time tells nothing of which one fits."""
+    found = False
+    for text in expected:
+        for entry in entries:
+            found |= compare_digest(text, entry)
+    return found
+
+
+def misfit(entries: Sequence[bytes], name: bytes, prefix: bytes, length: int) -> Unauthentic:
+    """Make the error for a header of which no entry fits: says what is strange about them, and repeats none."""
+    ours = [entry for entry in entries if entry.startswith(prefix)]
+    if not ours:
+        return flawed(Flaw.HEADER_MALFORMED, f"no entry of {name.decode()} begins with {prefix.decode()!r}")
+    if all(len(entry) != length for entry in ours):
+        return flawed(Flaw.HEADER_MALFORMED, f"no signature in {name.decode()} has {length - len(prefix)} characters")
+    return flawed(Flaw.SIGNATURE, f"no signature in {name.decode()} fits")
+
+
+def check_header_names(*names: str) -> None:
+    """Check the names of headers among the options of a scheme.
+
+    Raises:
+        ValueError: one is not a header's name in lower case.
+    """
+    for name in names:
+        if not HEADER_NAME.fullmatch(name):
+            raise ValueError(f"expected the name of a header in lower case, got {name!r}")
+
+
+def check_choice(option: str, value: str, allowed: Sequence[str]) -> None:
+    """Check an option of a scheme that is one of a few words.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if value not in allowed:
+        raise ValueError(f"{option}: expected {' or '.join(allowed)}, got {value!r}")
