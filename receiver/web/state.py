@@ -13,6 +13,7 @@ import structlog
 from receiver.web.fresh import Fresh
 from receiver.web.rejections import Rejections
 from receiver.web.tally import Tally
+from ringback.confirming import unconfirmable
 from ringback.errors import LedgerError, LedgerUnavailable
 from ringback.intake import Intake
 from ringback.ledger import Ledger, open_ledger
@@ -77,7 +78,6 @@ class State:
         """Save the counts and close the ledger, if it was opened here."""
         if self._key_sets is not None:
             await self._key_sets.close()
-            self._key_sets = None
         await self.rejections.close()
         ledger, self.ledger, self.intake = self.ledger, None, None
         self._opening = Fresh(OPEN_RETRY_SECONDS, self._try_open)
@@ -118,3 +118,6 @@ class State:
             log.warning("receiver.no_secret", consequence="callbacks get 503", fix="set RINGBACK_SECRET")
         if self.settings.public_url is None:
             log.warning("receiver.no_public_url", consequence="no callback_url is sent", fix="set RINGBACK_PUBLIC_URL")
+        for provider, fix in unconfirmable(self.settings):
+            consequence = "its callbacks are hints, which nothing can confirm"
+            log.warning("receiver.cannot_confirm", provider=provider.name, consequence=consequence, fix=fix)
