@@ -6,6 +6,7 @@ time is an aware UTC datetime, every amount of money an integer of micro-dollars
 """
 
 import os
+import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -116,7 +117,7 @@ class Verdict(StrEnum):
 class Result(Struct, frozen=True, kw_only=True):
     """One thing that a completed task produced."""
 
-    kind: str  # "video", "image" or "audio"
+    kind: str  # "video", "image", "audio", or "file" where nothing tells
     url: str
     expires_at: datetime | None = None
 
@@ -321,7 +322,14 @@ def moment(value: int) -> datetime:
 
 def new_id(prefix: str, now: datetime) -> str:
     """Make a time-ordered id: the prefix, 12 hex digits of milliseconds, 18 of chance."""
-    return f"{prefix}_{microseconds(now) // 1000:012x}{os.urandom(9).hex()}"
+    return f"{prefix}_{microseconds(now) // 1000:012x}{_chance.getrandbits(72):018x}"
+
+
+# Ids must be unique, not secret: a generator seeded by the system, and anew in every child of a fork, is enough, and
+# spares a system call each.
+_chance = random.Random()  # noqa: S311
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
+    os.register_at_fork(after_in_child=_chance.seed)
 
 
 def id_moment(identifier: str) -> datetime | None:

@@ -22,6 +22,9 @@ RESOLUTIONS = ("480p", "720p")
 SHORTEST_SECONDS, LONGEST_SECONDS, DEFAULT_SECONDS = 6, 30, 6
 MAX_IMAGES = 7
 
+TEXT_TO_VIDEO, IMAGE_TO_VIDEO = "text2video", "image2video"
+FRAMES = 2
+
 TEXT_FIELDS = ("model", "prompt", "action", "aspect_ratio", "resolution")
 MICRODOLLARS = 1_000_000
 
@@ -85,6 +88,23 @@ def check_grok(form: Form, dialect: Dialect) -> None:
         raise dialect.refuse("duration", dialect.grok + message)
     _check_choice(form.aspect_ratio, dialect.aspect_ratio, RATIOS, dialect)
     _check_choice(form.resolution, dialect.resolution, RESOLUTIONS, dialect)
+
+
+def kind_of(form: Form) -> str:
+    """Tell which of the two calls a form means, where the images decide."""
+    return IMAGE_TO_VIDEO if form.image_urls else TEXT_TO_VIDEO
+
+
+def check_frames(form: Form, dialect: Dialect) -> None:
+    """Refuse what fits neither text2video nor image2video, whose images are the first frame and the last."""
+    count = len(form.image_urls)
+    if form.action not in (None, "generate", kind_of(form)):
+        message = f"action {_shown(form.action)} contradicts {count} image_urls, which decide; leave the action out"
+        raise dialect.refuse("action", message)
+    if count > FRAMES:
+        raise dialect.refuse("image_urls", f"image_urls takes the first frame and the last, got {count} entries")
+    if is_blank(form.prompt) and not count:
+        raise dialect.refuse("prompt", "prompt is required when image_urls is empty (text2video)", dialect.missing)
 
 
 def seconds_of(form: Form) -> int | None:

@@ -57,6 +57,8 @@ class Provider:
     """How it authenticates its callbacks, beyond the token in our URL; None: not at all."""
     scheme_optional: bool = False
     """Whether it authenticates only for users who have set a secret up with it."""
+    tolerance: timedelta | None = None
+    """How far its timestamps may be from our clock; None: RINGBACK_TOLERANCE_SECONDS."""
     account_endpoint: bool = False
     """Whether `POST /callbacks/{provider}`, without a task, is served where the scheme has keys."""
     open_endpoint: bool = False
@@ -100,6 +102,13 @@ class Provider:
         """Whether its tasks can be asked about."""
         return type(self).build_fetch is not Provider.build_fetch
 
+    @property
+    def kept_headers(self) -> frozenset[str]:
+        """The headers to keep with a callback before all others: what its scheme reads, unless one is a secret."""
+        if self.scheme is None or self.scheme.trust is Trust.TOKEN:
+            return frozenset()
+        return frozenset(self.scheme.header_names)
+
     def validate(self, form: Form) -> None:
         """Refuse what the provider would refuse, before any money is spent.
 
@@ -140,6 +149,10 @@ class Provider:
             Unsupported: this task cannot be asked about, e.g. since its model is not known.
         """
         raise Unsupported(f"{self.name}: tasks cannot be fetched")
+
+    def fetch_status(self, response: Response) -> int:
+        """Give the HTTP status that the answer to a fetch means, where a provider says it in the body of a 200."""
+        return response.status
 
     def read_task(self, response: Response, task: Task, now: datetime) -> Reading | Request:
         """Read the 2xx answer to a fetch; a Request is what to ask next, for an answer in two parts (at most twice).

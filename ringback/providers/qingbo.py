@@ -9,18 +9,25 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from ringback.errors import InvalidSubmission, Unreadable
+from ringback.errors import InvalidSubmission, Unreadable, Unsupported
 from ringback.lifecycle import is_terminal
 from ringback.model import Callback, Form, Reading, Task, TaskState
 from ringback.providers import form as forms
 from ringback.providers import reading
-from ringback.providers.provider import Provider, Request, Response
+from ringback.providers.provider import Provider, Request, Response, Sample
 from ringback.providers.qingbo_usual import charged, read_usual
 
 # shared seed 004…, "Pricing": flat across resolutions.
 USD_PER_SECOND = Decimal("0.0074375")
 # PROVIDERS A: the values of callback_events differ by page; these are the words of its states.
 EVENT_WORDS = {"completed": "completed", "failed": "failed", "cancelled": "cancelled", "progressed": "processing"}
+STATUS_OF_STATE = {
+    TaskState.SUBMITTED: "queued",
+    TaskState.PROCESSING: "processing",
+    TaskState.COMPLETED: "completed",
+    TaskState.FAILED: "failed",
+    TaskState.CANCELLED: "cancelled",
+}
 ACTIONS = ("generate", "image2video")
 RESULT_LISTS = (("videos", "video"), ("images", "image"), ("audios", "audio"))
 ID_KEYS = ("task_id", "id")
@@ -28,6 +35,7 @@ WRAPPERS = ("data", "task")
 # What an envelope does not say of the task inside: `id` may be the event's, and `status` the request's own, unless a
 # task_id stands beside it.
 ENVELOPE_ONLY = frozenset({*WRAPPERS, "id"})
+SAMPLE_URL = "https://example.com/sample.mp4"  # nobody shall fetch a stranger's file
 
 DIALECT = forms.Dialect(provider="qingbo", invalid="invalid_request", missing="invalid_request")
 FORM_KEYS = frozenset(
@@ -94,6 +102,17 @@ class Qingbo(Provider):
         usual = read_usual(callback.body, callback.received_at, self.result_life)
         return usual or self._read(_unwrap(reading.document(callback.body)), callback.received_at)
 
+    def build_sample(self, provider_id: str, status: TaskState, now: datetime) -> Sample:
+        """Write the task object of GET /tasks/{id} (PROVIDERS A), times in ms: the likeliest of the unpublished pushes.
+
+        Raises:
+            Unsupported: for `pending` and `expired`, which are no states of its tasks.
+        """
+        word = STATUS_OF_STATE.get(status)
+        if word is None:
+            raise Unsupported(f"qingbo has no status for {status}: its tasks are {', '.join(STATUS_OF_STATE)}")
+        return Sample(body=forms.encode(_sample(provider_id, word, now, self.result_life)))
+
     def _read(self, task: dict[str, Any], now: datetime) -> Reading:
         """Read a task object. A result without `expires_at` gets completion (else `now`) + `result_life`: an estimate.
 
@@ -149,6 +168,29 @@ def _submission(form: Form, callback_url: str | None) -> dict[str, Any]:
         "callback_events": (_provider_events(form) if callback_url else None) or None,
     }
     return {key: value for key, value in fields.items() if value is not None} | form.extra
+
+
+def _sample(provider_id: str, word: str, now: datetime, life: timedelta) -> dict[str, Any]:
+    """Give a task object that began a minute ago; `word` is the provider's. A failure is refunded: it costs 0."""
+    milliseconds, cost = int(now.timestamp() * 1000), 22_312  # 6 seconds at the rate above, 500,000 quota = $1
+    task = {
+        "task_id": provider_id,
+        "model": forms.GROK,
+        "action": "generate",
+        "status": word,
+        "created_at": milliseconds - 60_000,
+        "progress": {"queued": 0, "processing": 45, "completed": 100}.get(word, 0),
+        "pre_consumed_cost": cost,
+    }
+    if word in ("queued", "processing"):
+        return task
+    task |= {"completed_at": milliseconds, "cost": cost if word == "completed" else 0}
+    if word == "completed":
+        video = {"url": [SAMPLE_URL], "expires_at": int((now + life).timestamp())}
+        return task | {"result": {"videos": [video]}, "billing_status": "settled"}
+    if word == "failed":
+        return task | {"error": {"code": "upstream_unavailable", "message": "the upstream provider is unavailable"}}
+    return task
 
 
 def _task_path(provider_id: str | None) -> str:

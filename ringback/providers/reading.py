@@ -6,15 +6,15 @@ value is only useful (progress, an expiry, a result) a bad one is dropped; where
 """
 
 import re
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
 from ringback.errors import SubmissionRefused, Unreadable
-from ringback.model import Reading, Result, TaskError, TaskState
+from ringback.model import Callback, Reading, Result, TaskError, TaskState
 from ringback.providers.provider import Response
 
 # PROVIDERS A ("also accepts …") and the synonyms below C: every word seen for a state, in lower case.
@@ -36,10 +36,20 @@ STATUS_WORDS = {
     "timeout": TaskState.EXPIRED,
 }
 
+# The endings of files by the kind of result; what a URL does not tell is a "file".
+ENDINGS = {
+    "video": frozenset({"mp4", "m4v", "mov", "webm", "mkv", "avi"}),
+    "image": frozenset({"png", "jpg", "jpeg", "webp", "gif", "avif", "bmp", "tif", "tiff", "svg", "heic"}),
+    "audio": frozenset({"mp3", "wav", "ogg", "oga", "opus", "flac", "aac", "m4a"}),
+}
+
 MAX_RESULTS = 100
+MAX_DEPTH = 5  # of lists and objects around result URLs
 MAX_URL = 8_192
 MAX_MESSAGE = 2_000
 MAX_CODE = 200
+MAX_HEADER = 200
+MAX_FAULTS = 10
 MAX_INTEGER = 2**63 - 1
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST = datetime(2100, 1, 1, tzinfo=UTC)
@@ -47,6 +57,7 @@ EARLIEST_SECONDS, LATEST_SECONDS = int(EARLIEST.timestamp()), int(LATEST.timesta
 MILLISECONDS_FROM = 100_000_000_000  # as seconds this is the year 5138, as milliseconds 1973
 
 TASK_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._:~-]{1,200}")
+VISIBLE = re.compile(r"[!-~]+")
 HTTP_URL = re.compile(r"https?://[^\s/?#\\]", re.IGNORECASE)
 BRACKETED_CODE = re.compile(r"\[([A-Za-z0-9_.:-]{1,200})\]")
 
@@ -71,6 +82,20 @@ def answer(response: Response) -> dict[str, Any]:
     return document(response.body)
 
 
+def header(callback: Callback, *names: str) -> str | None:
+    """Give a header that came with a callback: of these lower-case names (aliases), the first that came decides.
+
+    None where none came, or it came twice, or is not 1 to 200 visible ASCII characters: an event id that was cut or
+    repeated would be somebody else's. The order of names is that of `Headers.find`, so that what is read was verified.
+    """
+    for name in names:
+        values = [value for found, value in callback.headers if found == name]
+        if values:
+            value = values[0].strip(" \t") if len(values) == 1 else ""
+            return value if len(value) <= MAX_HEADER and VISIBLE.fullmatch(value) else None
+    return None
+
+
 def shape(value: Any) -> str:
     """Name what came instead of what was expected, in few characters."""
     return repr(value[:40]) if isinstance(value, str) else "nothing" if value is None else type(value).__name__
@@ -89,11 +114,11 @@ def path_id(provider_id: str | None) -> str:
     return quote(identify({"id": provider_id}, ("id",)), safe="")
 
 
-def state(value: Any) -> TaskState:
-    """Translate a status word, in any case."""
-    if type(value) is str and (found := STATUS_WORDS.get(value.strip().lower())):
+def state(value: Any, words: Mapping[str, TaskState] = STATUS_WORDS) -> TaskState:
+    """Translate a status word, in any case; `words` are in lower case."""
+    if type(value) is str and (found := words.get(value.strip().lower())):
         return found
-    raise Unreadable(f"unknown status {shape(value)}: expected one of {', '.join(STATUS_WORDS)}")
+    raise Unreadable(f"unknown status {shape(value)}: expected one of {', '.join(words)}")
 
 
 def text(value: Any, limit: int) -> str | None:
@@ -139,6 +164,25 @@ def progress(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value <= 100 else None
 
 
+def kind_of(url: str) -> str | None:
+    """Tell video, image or audio from the ending of a URL's path; None where it does not say."""
+    ending = url.partition("?")[0].partition("#")[0].rpartition("/")[2].rpartition(".")[2].lower()
+    return next((kind for kind, endings in ENDINGS.items() if ending in endings), None)
+
+
+def media(value: Any, hint: str = "file", depth: int = MAX_DEPTH) -> Iterator[tuple[str, Any, Any]]:
+    """Walk a text, a list or an object of URLs for `results`; a key such as `video_url` tells the kind, too."""
+    if type(value) is str and " " not in value:
+        yield kind_of(value) or hint, value, None
+    elif type(value) is list and depth:
+        for item in value:
+            yield from media(item, hint, depth - 1)
+    elif type(value) is dict and depth:
+        for key, item in value.items():
+            told = next((kind for kind in ENDINGS if key.lower().startswith(kind)), hint)
+            yield from media(item, told, depth - 1)
+
+
 def results(found: Iterable[tuple[str, Any, Any]], estimate: datetime) -> tuple[Result, ...]:
     """Keep the usable ones of (kind, url, expires_at), each URL once; `estimate` stands in for a missing expiry."""
     kept: dict[str, Result] = {}
@@ -148,6 +192,32 @@ def results(found: Iterable[tuple[str, Any, Any]], estimate: datetime) -> tuple[
             if len(kept) == MAX_RESULTS:
                 break
     return tuple(kept.values())
+
+
+def estimate(completed_at: Any, now: datetime, life: timedelta) -> datetime:
+    """Say until when results work where nothing else does: `life` from completion, or from `now` at the latest."""
+    return min(moment_of(completed_at) or now, now) + life
+
+
+def conclude(
+    status: TaskState,
+    provider_id: str,
+    *,
+    event_id: str | None = None,
+    found: tuple[Result, ...] = (),
+    error: Any = None,
+    done: Any = None,
+) -> Reading:
+    """Make a reading with what fits its status: results where it completed, an error where it ended otherwise."""
+    ended_badly = status in (TaskState.FAILED, TaskState.CANCELLED, TaskState.EXPIRED)
+    return Reading(
+        status=status,
+        provider_id=provider_id,
+        event_id=event_id,
+        results=found if status is TaskState.COMPLETED else (),
+        error=task_error(error) if ended_badly else None,
+        progress=progress(done),
+    )
 
 
 def task_error(value: Any) -> TaskError | None:
@@ -162,10 +232,26 @@ def task_error(value: Any) -> TaskError | None:
     return TaskError(message=message + suffix, code=found) if message else None
 
 
+def detail(value: Any) -> str | None:
+    """Read the `detail` of a FastAPI service (fal, Luma): a text, or a list of faults as {loc, msg}."""
+    if type(value) is not list:
+        return text(value, MAX_MESSAGE)
+    faults = [_fault(item) for item in value[:MAX_FAULTS] if type(item) is dict]
+    return text("; ".join(fault for fault in faults if fault), MAX_MESSAGE)
+
+
 def refusal(provider: str, status: int, answered: dict[str, Any]) -> SubmissionRefused:
-    """Give the error for an answer that declines a submission: {error: {…}}, {error: text} or {message: text}."""
+    """Give the error for an answer that declines a submission.
+
+    {error: {…}}, {error: text}, {message: text}, or {detail: text} as Replicate and fal have it.
+    """
     given = answered.get("error")
-    error = task_error(given) or task_error(answered) or TaskError(message=f"refused with {status}, no reason given")
+    error = (
+        task_error(given)
+        or task_error(answered)
+        or task_error(detail(answered.get("detail")))
+        or TaskError(message=f"refused with {status}, no reason given")
+    )
     field = code(given.get("param")) if type(given) is dict else None
     return SubmissionRefused(error.message, provider=provider, code=error.code, field=field)
 
@@ -192,6 +278,14 @@ def acceptance(
         return read(task)
     except Unreadable:
         return Reading(status=TaskState.SUBMITTED, provider_id=provider_id)
+
+
+def _fault(fault: dict[str, Any]) -> str | None:
+    """Write one fault as "body.prompt: field required"."""
+    message, places = text(fault.get("msg"), MAX_MESSAGE), fault.get("loc")
+    known = [code(place) for place in places[:10]] if type(places) is list else []
+    where = ".".join(place[:60] for place in known if place)
+    return f"{where}: {message}" if where and message else message
 
 
 def _document_or_nothing(body: bytes) -> dict[str, Any]:

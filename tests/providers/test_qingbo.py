@@ -1,5 +1,6 @@
 """Qingbo, both directions; each row names the rule it checks (S4 = shared seed 004…, A = PROVIDERS A)."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ringback.errors import InvalidSubmission, SubmissionRefused, Unreadable
+from ringback.errors import InvalidSubmission, SubmissionRefused, Unreadable, Unsupported
 from ringback.model import Callback, Form, Reading, Result, Task, TaskError, TaskState
 from ringback.providers.provider import Response
 from ringback.providers.qingbo import Qingbo
@@ -19,6 +20,7 @@ URL = "https://cdn.qingbo.dev/v/0.mp4"
 HOOK = "https://us.example/callbacks/qingbo/task_1.mac"
 IMAGE = ("https://a.example/1.png",)
 ID = "task-wave1775285160b950328499"
+TASK = Task(id="task_1", provider="qingbo", provider_id=ID)
 EXPIRES = datetime(2026, 4, 5, 6, 46, 30, tzinfo=UTC)
 EXPIRES_AT = 1775371590
 
@@ -197,12 +199,12 @@ def test_the_price(model: str, duration: Any, rate: Decimal | None, expected: in
 
 def test_paths_are_encoded() -> None:
     """The id of a task cannot leave its place in the path."""
-    assert QINGBO.build_fetch("a:b~c").path == "/tasks/a%3Ab~c"
-    assert QINGBO.build_cancel(ID).path == f"/tasks/{ID}/cancel"
-    assert (QINGBO.build_fetch(ID).method, QINGBO.build_cancel(ID).method) == ("GET", "POST")
+    assert QINGBO.build_fetch(replace(TASK, provider_id="a:b~c")).path == "/tasks/a%3Ab~c"
+    assert QINGBO.build_cancel(TASK).path == f"/tasks/{ID}/cancel"
+    assert (QINGBO.build_fetch(TASK).method, QINGBO.build_cancel(TASK).method) == ("GET", "POST")
     for bad in (".", "..", "a/b", "", "a" * 201, "a\n", "é"):
         with pytest.raises(Unreadable):
-            QINGBO.build_fetch(bad)
+            QINGBO.build_fetch(replace(TASK, provider_id=bad))
 
 
 DONE: dict[str, Any] = {"status": "completed", "result": {"videos": [{"url": URL, "expires_at": EXPIRES_AT}]}}
@@ -233,7 +235,7 @@ SHAPES: list[tuple[str, dict[str, Any]]] = [
 def test_every_shape_of_a_push(body: dict[str, Any]) -> None:
     """Wherever the task stands, the reading is the same, and a fetch reads as a push does."""
     assert push(**body) == FACT
-    assert QINGBO.read_task(Response(status=200, body=msgspec.json.encode(body)), NOW) == FACT
+    assert QINGBO.read_task(Response(status=200, body=msgspec.json.encode(body)), TASK, NOW) == FACT
 
 
 STATES = [
@@ -421,4 +423,17 @@ def test_an_unclear_answer_is_unreadable(status: int, body: Any) -> None:
 def test_a_fetch_that_failed_is_unreadable() -> None:
     """Only a 2xx answer tells how a task stands."""
     with pytest.raises(Unreadable, match="404"):
-        QINGBO.read_task(Response(status=404, body=b'{"error":{"code":"task_not_found"}}'), NOW)
+        QINGBO.read_task(Response(status=404, body=b'{"error":{"code":"task_not_found"}}'), TASK, NOW)
+
+
+@pytest.mark.parametrize("state", TaskState)
+def test_a_sample_is_read_back(state: TaskState) -> None:
+    """What `ringback trigger` sends says the state that was asked for, with results or an error that fit."""
+    if state in (TaskState.PENDING, TaskState.EXPIRED):
+        with pytest.raises(Unsupported, match=state):
+            QINGBO.build_sample(ID, state, NOW)
+        return
+    told = QINGBO.read_callback(Callback(body=QINGBO.build_sample(ID, state, NOW).body, received_at=NOW))
+    assert (told.status, told.provider_id) == (state, ID)
+    assert bool(told.results) is (state is TaskState.COMPLETED)
+    assert bool(told.error) is (state is TaskState.FAILED)

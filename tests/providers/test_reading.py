@@ -1,7 +1,7 @@
 """Whatever a stranger sends becomes a reading that can be stored, or one of our own errors."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -9,26 +9,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringback.errors import SubmissionRefused, Unreadable
-from ringback.model import Callback, Reading, TaskError
-from ringback.providers import CATALOGUE, reading
-from ringback.providers.provider import Response
+from ringback.errors import SubmissionRefused, Unreadable, Unsupported
+from ringback.model import Callback, Notice, Reading, Result, Task, TaskError, TaskState
+from ringback.providers import CATALOGUE, Provider, Request, Response, reading
 
 NOW = datetime(2026, 4, 4, 12, tzinfo=UTC)
-QINGBO, REAPI = CATALOGUE["qingbo"], CATALOGUE["reapi"]
-READERS: list[Callable[[int, bytes], Reading]] = [
-    lambda _, body: QINGBO.read_callback(Callback(body=body, received_at=NOW)),
-    lambda status, body: QINGBO.read_task(Response(status=status, body=body), NOW),
-    lambda status, body: QINGBO.read_acceptance(Response(status=status, body=body), NOW),
-    lambda status, body: REAPI.read_task(Response(status=status, body=body), NOW),
-    lambda status, body: REAPI.read_acceptance(Response(status=status, body=body), NOW),
-]
+REAPI = CATALOGUE["reapi"]
+ASKED = Task(id="task_1", provider="any", provider_id="t-1")
+Reader = Callable[[int, bytes], Reading | Notice | Request]
+
+
+def readers(provider: Provider) -> list[Reader]:
+    """Give all three roads by which a provider's text comes in."""
+    return [
+        lambda _, body: provider.read_callback(Callback(body=body, received_at=NOW)),
+        lambda status, body: provider.read_task(Response(status=status, body=body), ASKED, NOW),
+        lambda status, body: provider.read_acceptance(Response(status=status, body=body), NOW),
+    ]
+
+
+READERS = [reader for provider in CATALOGUE.values() for reader in readers(provider)]
 
 # fmt: off
 KEYS = st.sampled_from([
     "id", "task_id", "status", "event", "data", "task", "result", "output", "videos", "images", "url", "video_url",
     "video_urls", "last_frame_url", "error", "message", "code", "param", "request_id", "success", "progress", "cost",
-    "expires_at", "completed_at",
+    "expires_at", "completed_at", "type", "outputs", "detail", "timestamp", "created_at", "action",
 ])
 # fmt: on
 WORDS = st.sampled_from([*reading.STATUS_WORDS, "task.completed", "https://a.b/c", "[x] y", "45%", "a\0b", "..", "t-1"])
@@ -43,15 +49,19 @@ TASKS = st.fixed_dictionaries(
 STATUSES = st.sampled_from([200, 201, 204, 302, 400, 429, 500])
 
 
-def limited_texts(told: Reading) -> list[tuple[str, int]]:
-    """Check the numbers and times of a reading against what a ledger can hold; give its texts with their limits."""
-    assert told.provider_id
-    assert reading.TASK_ID.fullmatch(told.provider_id)
+def limited_texts(told: Reading | Notice | Request) -> list[tuple[str, int]]:
+    """Check the numbers and times of what was read against what a ledger can hold; give its texts with their limits."""
+    if isinstance(told, Request):
+        return [(told.path, reading.MAX_URL)]
+    texts = [(told.event_id or "", reading.MAX_HEADER)]
+    if isinstance(told, Notice):
+        return [*texts, (told.type or "", reading.MAX_CODE)]
+    assert told.provider_id is None or reading.TASK_ID.fullmatch(told.provider_id)
     assert told.progress is None or 0 <= told.progress <= 100
     assert told.charged_microdollars is None or 0 <= told.charged_microdollars <= 2**63 - 1
     assert len(told.results) <= reading.MAX_RESULTS
     assert all(result.expires_at and reading.EARLIEST <= result.expires_at < reading.LATEST for result in told.results)
-    texts = [(result.url, reading.MAX_URL) for result in told.results]
+    texts += [(result.url, reading.MAX_URL) for result in told.results]
     if told.error:
         texts += [(told.error.message, reading.MAX_MESSAGE), (told.error.code or "", reading.MAX_CODE)]
     return texts
@@ -62,8 +72,8 @@ def assert_survives(status: int, body: bytes) -> None:
     for read in READERS:
         try:
             texts = limited_texts(read(status, body))
-        except Unreadable as unreadable:
-            texts = [(str(unreadable), 300)]
+        except (Unreadable, Unsupported) as error:
+            texts = [(str(error), 300)]
         except SubmissionRefused as refused:
             texts = [(refused.args[0], reading.MAX_MESSAGE)]
             texts += [(name or "", reading.MAX_CODE) for name in (refused.code, refused.field)]
@@ -114,7 +124,8 @@ def test_only_the_first_hundred_results_are_kept() -> None:
     """A flood of URLs is cut."""
     urls = [f"https://a.b/{number}" for number in range(250)]
     body = msgspec.json.encode({"id": "t-1", "status": "completed", "output": {"video_urls": urls}})
-    told = REAPI.read_task(Response(status=200, body=body), NOW)
+    told = REAPI.read_task(Response(status=200, body=body), ASKED, NOW)
+    assert isinstance(told, Reading)
     assert [result.url for result in told.results] == urls[:100]
 
 
@@ -179,3 +190,82 @@ ERRORS: list[tuple[Any, TaskError | None]] = [
 def test_errors(value: Any, expected: TaskError | None) -> None:
     """PROVIDERS A: {message, code} or text; a code in brackets stays in the message and fills a missing one."""
     assert reading.task_error(value) == expected
+
+
+HEADERS: list[tuple[str, list[tuple[str, str]], str | None]] = [
+    ("the first name", [("webhook-id", "a"), ("svix-id", "b")], "a"),
+    ("its alias", [("svix-id", "b")], "b"),
+    ("no other header", [("x-webhook-id", "a")], None),
+    ("spaces around", [("webhook-id", " a\t")], "a"),
+    ("spaces inside", [("webhook-id", "a b")], None),
+    ("nothing", [("webhook-id", "")], None),
+    ("twice", [("webhook-id", "a"), ("webhook-id", "a")], None),
+    ("no alias stands in for a bad one", [("webhook-id", "é"), ("svix-id", "b")], None),
+    ("200 characters", [("webhook-id", "a" * 200)], "a" * 200),
+    ("201 characters", [("webhook-id", "a" * 201)], None),
+    ("a control character", [("webhook-id", "a\x7f")], None),
+    ("a line break at the end", [("webhook-id", "a\n")], None),
+]
+
+
+@pytest.mark.parametrize(("headers", "expected"), [pytest.param(*row[1:], id=row[0]) for row in HEADERS])
+def test_headers(headers: list[tuple[str, str]], expected: str | None) -> None:
+    """An id is taken whole and visible, from the header that was verified, or not at all."""
+    callback = Callback(body=b"", headers=tuple(headers), received_at=NOW)
+    assert reading.header(callback, "webhook-id", "svix-id") == expected
+
+
+MEDIA: list[tuple[str, Any, list[tuple[str, str]]]] = [
+    ("a text", "https://a.b/c.mp4", [("video", "https://a.b/c.mp4")]),
+    ("a query after the ending", "https://a.b/c.PNG?x=1.mp3#y.mp4", [("image", "https://a.b/c.PNG?x=1.mp3#y.mp4")]),
+    ("a list", ["https://a.b/c.wav", 7, None, "no URL"], [("audio", "https://a.b/c.wav")]),
+    ("no ending", "https://a.b.mp4/c", [("file", "https://a.b.mp4/c")]),
+    ("the key tells", {"video_url": "https://a.b/c", "seed": 7}, [("video", "https://a.b/c")]),
+    ("the nearest key tells", {"Images": [{"url": "https://a.b/1"}]}, [("image", "https://a.b/1")]),
+    ("the ending wins", {"video": {"thumbnail": "https://a.b/c.jpg"}}, [("image", "https://a.b/c.jpg")]),
+    ("prose is no URL", "https://a.b/c is where it is", []),
+    ("too deep", [[[[[["https://a.b/c"]]]]]], []),
+    ("deep in objects", {"a": {"a": {"a": {"a": {"a": {"a": "https://a.b/c"}}}}}}, []),
+]
+
+
+@pytest.mark.parametrize(("output", "expected"), [pytest.param(*row[1:], id=row[0]) for row in MEDIA])
+def test_media(output: Any, expected: list[tuple[str, str]]) -> None:
+    """URLs are found in whatever a model gives back, with the kind that ending or key tells."""
+    assert [(found.kind, found.url) for found in reading.results(reading.media(output), NOW)] == expected
+
+
+def test_an_estimate_never_lies_in_the_future() -> None:
+    """A completion that a strange clock puts ahead of ours counts as now."""
+    hour = timedelta(hours=1)
+    assert reading.estimate("2026-04-04T11:00:00Z", NOW, hour) == NOW
+    assert reading.estimate("2026-04-04T13:00:00Z", NOW, hour) == NOW + hour
+    assert reading.estimate(None, NOW, hour) == NOW + hour
+
+
+@pytest.mark.parametrize("status", TaskState)
+def test_a_reading_holds_what_fits_its_status(status: TaskState) -> None:
+    """Results belong to what completed, an error to what ended otherwise."""
+    result = Result(kind="file", url="https://a.b/c", expires_at=NOW)
+    told = reading.conclude(status, "t-1", event_id="e", found=(result,), error="no", done="45%")
+    ended_badly = status in (TaskState.FAILED, TaskState.CANCELLED, TaskState.EXPIRED)
+    assert (told.status, told.provider_id, told.event_id, told.progress) == (status, "t-1", "e", 45)
+    assert told.results == ((result,) if status is TaskState.COMPLETED else ())
+    assert told.error == (TaskError(message="no") if ended_badly else None)
+
+
+REFUSALS = [
+    ({"error": {"message": "no", "code": "c", "param": "f"}}, ("no", "c", "f")),
+    ({"error": "no"}, ("no", None, None)),
+    ({"code": 400, "message": "no"}, ("no", "400", None)),
+    ({"title": "Invalid", "detail": "no", "status": 422}, ("no", None, None)),
+    ({"detail": [{"msg": "no"}]}, ("no", None, None)),
+    ({"success": False}, ("refused with 422, no reason given", None, None)),
+]
+
+
+@pytest.mark.parametrize(("body", "expected"), REFUSALS)
+def test_refusals(body: dict[str, Any], expected: tuple[str, str | None, str | None]) -> None:
+    """Every place in which a reason was seen is looked at."""
+    refused = reading.refusal("any", 422, body)
+    assert (refused.args[0], refused.code, refused.field) == expected

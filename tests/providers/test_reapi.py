@@ -1,5 +1,6 @@
 """reAPI, both directions; each row names the rule it checks (S0 = shared seed 000…, B = PROVIDERS B)."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -18,6 +19,7 @@ GROK = "grok-imagine-1.0-video"
 ID = "task_018f5a3a1b6e7d9f8c2b4d6e8f0a2c4e"
 URL = "https://cdn.reapi.ai/media/tasks/018f/0.mp4"
 IMAGE = ("https://your-cdn.com/reference.jpg",)
+TASK = Task(id="task_1", provider="reapi", provider_id=ID)
 
 
 def form(**fields: Any) -> Form:
@@ -33,7 +35,7 @@ def sent(asked: Form) -> Any:
 
 def fetch(**fields: Any) -> Reading:
     """Read the answer to a fetch."""
-    return REAPI.read_task(Response(status=200, body=msgspec.json.encode({"id": ID} | fields)), NOW)
+    return REAPI.read_task(Response(status=200, body=msgspec.json.encode({"id": ID} | fields)), TASK, NOW)
 
 
 def test_the_request_on_the_page() -> None:
@@ -160,9 +162,10 @@ def test_the_price(duration: Any, rate: Decimal | None, expected: int | None) ->
 
 def test_paths_are_encoded() -> None:
     """S0 "Endpoint"; an id cannot leave its place in the path."""
-    assert (REAPI.build_fetch(ID).method, REAPI.build_fetch("a:b").path) == ("GET", "/tasks/a%3Ab")
+    request = REAPI.build_fetch(replace(TASK, provider_id="a:b"))
+    assert (request.method, request.path) == ("GET", "/tasks/a%3Ab")
     with pytest.raises(Unreadable):
-        REAPI.build_fetch("..")
+        REAPI.build_fetch(replace(TASK, provider_id=".."))
 
 
 def test_what_it_cannot_do() -> None:
@@ -170,7 +173,7 @@ def test_what_it_cannot_do() -> None:
     with pytest.raises(Unsupported):
         REAPI.read_callback(Callback(body=b"{}", received_at=NOW))
     with pytest.raises(Unsupported):
-        REAPI.build_cancel(ID)
+        REAPI.build_cancel(TASK)
 
 
 def test_the_completed_answer_on_the_page() -> None:
