@@ -1,5 +1,6 @@
 """Every knob: its default, what it takes, what it refuses and how, and where it is read from."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ import pytest
 
 from ringback import settings as module
 from ringback.errors import SettingsError
+from ringback.model import Confirm, Trust
+from ringback.providers import CATALOGUE
 from ringback.secret_file import ensure_secret
-from ringback.settings import GENERAL, KNOBS, PER_PROVIDER, ProviderSettings, Settings, variable_name
+from ringback.settings import GENERAL, KNOBS, PER_PROVIDER, ProviderSettings, Secret, Settings, variable_name
 
 SECRET, OTHER = "s" * 32, "o" * 40
 # Per knob: its default, a good value as text, what that means, and a bad one.
@@ -40,7 +43,14 @@ TABLE: dict[str, tuple[Any, str, Any, str]] = {
 }
 PROVIDER_TABLE: dict[str, tuple[Any, str, Any, str]] = {
     "api_key": (None, " key ", "key", " "),
-    "secret": ((), "a, b", (b"a", b"b"), "a,,b"),
+    "secret": (
+        (),
+        "a, b until=2026-12-31T00:00:00",
+        (Secret(text="a"), Secret(text="b", until=datetime(2026, 12, 31, tzinfo=UTC))),
+        "a,,b",
+    ),
+    "confirm": (None, " Always ", Confirm.ALWAYS, "sometimes"),
+    "jwks_url": (None, " https://k.example/jwks ", "https://k.example/jwks", "http://k.example/jwks"),
     "base_url": (None, "http://127.0.0.1:9/v1/", "http://127.0.0.1:9/v1", "127.0.0.1:9"),
     "usd_per_second": (None, "0.0074375", Decimal("0.0074375"), "NaN"),
 }
@@ -95,6 +105,9 @@ def test_knob(knob: module.Knob, row: tuple[Any, str, Any, str], tmp_path: Path)
         ("RINGBACK_QINGBO_USD_PER_SECOND", "-1", "US dollars"),
         ("RINGBACK_QINGBO_USD_PER_SECOND", "cheap", "US dollars"),
         ("RINGBACK_DEDUP_DAYS", "9" * 5000, "from 1 to 3650"),
+        ("RINGBACK_QINGBO_SECRET", "a until=soon", "a time such as 2026-12-31T00:00:00Z after until="),
+        ("RINGBACK_STANDARD_SECRET", "whsec_MfKQ9r8GKYqrTwj", "expected whsec_ followed by base64 of 24 to 64 bytes"),
+        ("RINGBACK_REAPI_CONFIRM", "never", "reapi does not authenticate its callbacks; only `always` is safe"),
     ],
 )
 def test_message_says_what_was_expected(tmp_path: Path, name: str, bad: str, words: str) -> None:
@@ -183,22 +196,152 @@ def test_file_holds_the_same_and_the_environment_outranks_it(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("toml", "words"),
     [
-        ("port = = 1", "line 1"),
-        ("prot = 1", "prot is not a setting: did you mean port?"),
-        ("zzzzz = 1", "expected one of database_url"),
-        ("port = 'x'", "port: expected a whole number"),
-        ("host = {}", "host: expected a value, got a table"),
-        ("providers = 1", r"expected a table per provider"),
-        ("[providers]\nqingbo = 1", r"expected a table per provider"),
-        ("[providers.nobody]", "providers.nobody: expected one of qingbo, reapi"),
-        ("[providers.qingbo]\napi_kee = 'x'", "providers.qingbo.api_kee is not a setting: did you mean api_key?"),
+        ("port = = 1", ": Invalid value (at line 1, column 8)"),
+        ("prot = 1", ", line 1: prot is not a setting: did you mean port?"),
+        ("\n# none\nzzzzz = 1", ", line 3: zzzzz is not a setting: expected one of database_url"),
+        ("port = 'x'", ", line 1: port: expected a whole number"),
+        ("port = [1]", ", line 1: port: expected a value, got a list"),
+        ("secret = ['x']", ", line 1: secret: each secret needs at least 32 bytes"),
+        ("host = {}", ", line 1: host: expected a value, got a table"),
+        ("providers = 1", ", line 1: providers: expected a table per provider"),
+        ("[providers]\nqingbo = 1", ", line 1: providers: expected a table per provider"),
+        ("[providers.nobody]", ", line 1: providers.nobody: expected one of "),
+        ("[providers.quingbo]\napi_key = 'x'", ", line 1: providers.quingbo: did you mean qingbo, or the scheme of a "),
+        (
+            "[providers.qingbo]\n\napi_kee = 'x'",
+            ", line 3: providers.qingbo.api_kee is not a setting: did you mean api_key?",
+        ),
+        (
+            "[providers.qingbo]\ntask_id = 'x'",
+            ", line 2: providers.qingbo.task_id is not a setting: qingbo is built in; to describe",
+        ),
+        ("[providers.qingbo]\nbase_url = 'x'", ", line 2: providers.qingbo.base_url: expected an http(s) URL"),
+        (
+            "[providers.standard]\nsecret = 'whsec_x'",
+            ", line 2: providers.standard.secret: expected whsec_ followed by base64",
+        ),
+        (
+            "[providers.github]\nconfirm = 'always'",
+            ", line 2: providers.github.confirm: tasks of github cannot be fetched",
+        ),
     ],
 )
 def test_file_that_is_wrong_says_where(tmp_path: Path, toml: str, words: str) -> None:
-    """An error in the file names the file and the entry."""
-    with pytest.raises(SettingsError, match=words) as caught:
+    """An error in the file names the file, the line and the entry."""
+    with pytest.raises(SettingsError) as caught:
         read(tmp_path, toml)
-    assert str(tmp_path / "ringback.toml") in str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path / 'ringback.toml'}{words}")
+
+
+def test_what_the_environment_says_wrongly_is_told_by_its_variable(tmp_path: Path) -> None:
+    """A value that outranks the file's is not looked for in the file."""
+    toml = "[providers.github]\nsecret = 'good'"
+    with pytest.raises(SettingsError, match=r"^RINGBACK_GITHUB_CONFIRM: tasks of github cannot be fetched"):
+        read(tmp_path, toml, RINGBACK_GITHUB_CONFIRM="always")
+    with pytest.raises(SettingsError, match=r"^RINGBACK_STANDARD_SECRET: expected whsec_"):
+        read(tmp_path, "[providers.standard]\nsecret = 'whsec_x'", RINGBACK_STANDARD_SECRET="whsec_y")
+
+
+SECRETS_IN_FILE: list[tuple[str, tuple[Secret, ...]]] = [
+    ("'a, b'", (Secret(text="a"), Secret(text="b"))),
+    ("['a,b', ' c ']", (Secret(text="a,b"), Secret(text="c"))),
+    (
+        "['a', { value = 'b', until = 2026-12-31T00:00:00+01:00 }]",
+        (Secret(text="a"), Secret(text="b", until=datetime(2026, 12, 30, 23, tzinfo=UTC))),
+    ),
+    ("[{ value = 'b', until = 2026-12-31 }]", (Secret(text="b", until=datetime(2026, 12, 31, tzinfo=UTC)),)),
+    (
+        "[{ value = 'b', until = 2026-12-31 01:00:00 }]",
+        (Secret(text="b", until=datetime(2026, 12, 31, 1, tzinfo=UTC)),),
+    ),
+    ("[{ value = 'b' }]", (Secret(text="b"),)),
+]
+
+
+@pytest.mark.parametrize(("toml", "expected"), SECRETS_IN_FILE)
+def test_secrets_of_a_provider_in_the_file(tmp_path: Path, toml: str, expected: tuple[Secret, ...]) -> None:
+    """A text as in the environment, or a list of texts and of tables with the end of their time."""
+    settings = read(tmp_path, f"[providers.github]\nsecret = {toml}")
+    assert settings.provider("github").secret == expected
+    assert [key.until for key in settings.keys("github")] == [secret.until for secret in expected]
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("secret = 1", "line 2: providers.github.secret: expected a secret, or a list of them, got a whole number"),
+        ("secret = []", "line 2: providers.github.secret: expected a secret, or a list of them, got an empty list"),
+        ("secret = {}", "line 2: providers.github.secret: expected a secret, or a list of them, got a table"),
+        ("secret = 'a,,b'", "line 2: providers.github.secret: one of the comma-separated secrets is empty"),
+        ("secret = [\n'hidden',\n2]", "line 4: providers.github.secret[1].value: expected text, got a whole number"),
+        ("secret = ['']", "line 2: providers.github.secret[0].value: expected text, got an empty one"),
+        ("secret = [{}]", "line 2: providers.github.secret[0]: value is missing: expected the secret"),
+        (
+            "secret = [{ valu = 'hidden' }]",
+            "line 2: providers.github.secret[0].valu is not a setting: did you mean value",
+        ),
+        (
+            "[[providers.github.secret]]\nvalue = 'hidden'\nuntil = '2026-12-31'",
+            "line 4: providers.github.secret[0].until: expected a time such as 2026-12-31T00:00:00Z, without quotes",
+        ),
+    ],
+)
+def test_secrets_that_are_wrong_in_the_file(tmp_path: Path, toml: str, words: str) -> None:
+    """The error names the line and the form, and never the secret."""
+    with pytest.raises(SettingsError) as caught:
+        read(tmp_path, f"[providers.github]\n{toml}")
+    assert words in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+ACME = """
+[providers.acme]
+scheme = "hmac"
+header = "X-Acme-Signature"
+task_id = "id"
+status = "status"
+"""
+
+
+def test_a_provider_of_the_users_own(tmp_path: Path) -> None:
+    """A table with a scheme is a provider, and its settings have variables like those of any other."""
+    settings = read(tmp_path, ACME + "secret = 'of-file'", RINGBACK_ACME_API_KEY="k")
+    acme = settings.catalogue["acme"]
+    assert (acme.name, acme.trust, settings.provider("acme").api_key) == ("acme", Trust.SIGNED, "k")
+    assert [key.material for key in settings.keys("acme")] == [b"of-file"]
+    settings = read(tmp_path, ACME, RINGBACK_ACME_SECRET="a,b until=2026-01-01")
+    assert [key.material for key in settings.keys("acme")] == [b"a", b"b"]
+    assert settings.catalogue.keys() - CATALOGUE.keys() == {"acme"}
+    assert "acme" not in CATALOGUE
+    with pytest.raises(SettingsError, match="RINGBACK_ACME_SECRED is not a setting: did you mean RINGBACK_ACME_SECRET"):
+        read(tmp_path, ACME, RINGBACK_ACME_SECRED="a")
+
+
+def test_no_variable_of_a_users_provider_is_one_of_ours() -> None:
+    """Whatever name a user chooses for a provider, none of its variables is a general setting's."""
+    endings = tuple(f"_{name}" for name in PER_PROVIDER)
+    assert not [name for name in GENERAL if name.endswith(endings)]
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("hedaer = 'x'", "line 7: providers.acme.hedaer is not a setting: did you mean header?"),
+        ("api_kee = 'x'", "line 7: providers.acme.api_kee is not a setting: did you mean api_key?"),
+        (
+            "error = ['a', \n'b..c']",
+            "line 8: providers.acme.error[1]: expected a name at character 3 of the path 'b..c'",
+        ),
+        ("[providers.acme.fetch]\npath = 'x'", "line 8: providers.acme.fetch.path: expected a path that starts with"),
+        ("confirm = 'always'", "line 7: providers.acme.confirm: tasks of acme cannot be fetched"),
+        ('secret = "\\u0000x"', "line 7: providers.acme.secret: expected the secret as the provider shows it"),
+    ],
+)
+def test_a_mistake_in_it_has_a_line(tmp_path: Path, toml: str, words: str) -> None:
+    """Whoever finds the mistake, the message says on which line it stands."""
+    with pytest.raises(SettingsError) as caught:
+        read(tmp_path, ACME + toml)
+    assert words in str(caught.value)
 
 
 def test_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -245,6 +388,7 @@ def test_no_secret_is_shown(tmp_path: Path) -> None:
         RINGBACK_QINGBO_SECRET="sign-1,sign-2",
         RINGBACK_REAPI_BASE_URL="https://api.example",
     )
+    assert "sign-1" not in repr(settings.provider("qingbo").secret)
     assert set(settings.secret_values()) == secrets
     assert not any(secret in repr(settings) or secret in str(settings) for secret in secrets)
     assert list(Settings(secret=(b"\xff" * 32,)).secret_values()) == ["\ufffd" * 32]

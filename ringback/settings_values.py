@@ -1,0 +1,203 @@
+"""How the text of each setting is read: every function here takes text and gives a value, or a ValueError.
+
+Its message says what was expected, and never repeats a secret. Also how a provider's secrets are written as TOML.
+Called by `ringback.settings`, which declares the settings.
+"""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from urllib.parse import urlsplit
+
+from ringback.model import Confirm
+from ringback.providers.table import Keys, Table, TableError, type_name
+
+SECRET_BYTES = 32
+
+
+def text(value: str) -> str:
+    """Read any text but an empty one."""
+    if not value.strip():
+        raise ValueError("expected some text, got none")
+    return value.strip()
+
+
+def secrets(value: str) -> tuple[bytes, ...]:
+    """Read a comma-separated list of secrets of ours."""
+    items = [item.strip().encode() for item in value.split(",")]
+    if not all(items):
+        raise ValueError("one of the comma-separated secrets is empty; remove the extra comma")
+    if any(len(item) < SECRET_BYTES for item in items):
+        raise ValueError(
+            f"each secret needs at least {SECRET_BYTES} bytes; make one with: "
+            "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
+        )
+    return tuple(items)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """A secret that a provider signs with, as configured, and until when it is valid (rotation)."""
+
+    text: str = field(repr=False)
+    until: datetime | None = None
+
+
+def provider_secrets(value: str) -> tuple[Secret, ...]:
+    """Read a list such as `whsec_new, whsec_old until=2026-12-31T00:00:00Z`."""
+    items = [item.strip() for item in value.split(",")]
+    if not all(items):
+        raise ValueError("one of the comma-separated secrets is empty; remove the extra comma")
+    return tuple(map(_provider_secret, items))
+
+
+def _provider_secret(item: str) -> Secret:
+    secret, marker, until = item.rpartition(" until=")
+    if not marker:
+        return Secret(text=item)
+    try:
+        end = datetime.fromisoformat(until.strip())
+    except ValueError:
+        raise ValueError("expected a time such as 2026-12-31T00:00:00Z after until=") from None
+    return Secret(text=secret.strip(), until=_aware(end))
+
+
+def secrets_of_file(value: Any, keys: Keys) -> tuple[Secret, ...]:
+    """Read a provider's secrets from TOML: a text as in the environment, or a list of texts and of {value, until}.
+
+    Raises:
+        TableError: says what was expected, and where.
+    """
+    if type(value) is str:
+        try:
+            return provider_secrets(value)
+        except ValueError as error:
+            raise TableError(keys, str(error)) from None
+    if type(value) is not list or not value:
+        came = "an empty list" if type(value) is list else type_name(value)
+        raise TableError(keys, f"expected a secret, or a list of them, got {came}")
+    return tuple(_secret_of_file(item, (*keys, place)) for place, item in enumerate(value))
+
+
+def _secret_of_file(item: Any, keys: Keys) -> Secret:
+    table = Table(item if type(item) is dict else {"value": item}, keys)
+    table.only(("value", "until"))
+    secret = table.text("value", str.strip)
+    if secret is None:
+        raise table.missing("value", "the secret")
+    until = table.values.get("until")
+    if until is None:
+        return Secret(text=secret)
+    if isinstance(until, datetime):
+        return Secret(text=secret, until=_aware(until))
+    if isinstance(until, date):
+        return Secret(text=secret, until=datetime.combine(until, time(), UTC))
+    raise table.wrong("until", "expected a time such as 2026-12-31T00:00:00Z, without quotes")
+
+
+def _aware(moment: datetime) -> datetime:
+    """Take a time without an offset as UTC."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def https_url(value: str) -> str:
+    """Read an https URL, whatever stands behind its host."""
+    parts = urlsplit(value.strip())
+    local = parts.hostname in ("127.0.0.1", "::1", "localhost")
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and local)):
+        raise ValueError("expected an https URL (http only for this machine)")
+    return value.strip()
+
+
+def url(value: str) -> str:
+    """Read an http(s) URL that something can be appended to; gives it without a slash at its end."""
+    parts = urlsplit(value.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("expected an http(s) URL such as https://example.com")
+    if parts.query or parts.fragment or parts.username or parts.password:
+        raise ValueError("expected a URL without a query, a fragment or a password")
+    return value.strip().rstrip("/")
+
+
+def database_url(value: str) -> str:
+    """Read where the ledger lives."""
+    given = value.strip()
+    if given.startswith("sqlite:///") and len(given) > len("sqlite:///"):
+        return given
+    raise ValueError("expected sqlite:///relative/path.db or sqlite:////absolute/path.db")
+
+
+def handlers(value: str) -> str:
+    """Read the name of an object in a module."""
+    module, colon, name = value.strip().partition(":")
+    if not (module and colon and name):
+        raise ValueError("expected module:name, for example app:handlers")
+    return value.strip()
+
+
+def integer(least: int, most: int) -> Callable[[str], int]:
+    """Make a reader of whole numbers within a range."""
+
+    def parse(value: str) -> int:
+        digits = value.strip()
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 20) or not least <= int(digits) <= most:
+            raise ValueError(f"expected a whole number from {least} to {most}")
+        return int(digits)
+
+    return parse
+
+
+def seconds(least: float, most: float) -> Callable[[str], float]:
+    """Make a reader of seconds within a range."""
+
+    def parse(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if not least <= number <= most:
+            raise ValueError(f"expected a number of seconds from {least:g} to {most:g}")
+        return number
+
+    return parse
+
+
+def boolean(value: str) -> bool:
+    """Read a yes or no."""
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    try:
+        return words[value.strip().lower()]
+    except KeyError:
+        raise ValueError("expected true or false") from None
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    """Make a reader of one of these words, in any case."""
+
+    def parse(value: str) -> str:
+        word = value.strip().lower()
+        if word not in allowed:
+            near = difflib.get_close_matches(word, allowed, n=1)
+            raise ValueError(f"expected one of {', '.join(allowed)}" + (f"; did you mean {near[0]}?" if near else ""))
+        return word
+
+    return parse
+
+
+def confirm(value: str) -> Confirm:
+    """Read whether callbacks are confirmed."""
+    return Confirm(choice(*Confirm)(value))
+
+
+def dollars(value: str) -> Decimal:
+    """Read an amount in US dollars."""
+    try:
+        amount = Decimal(value.strip())
+    except InvalidOperation:
+        amount = Decimal(-1)
+    if not amount.is_finite() or not 0 <= amount <= 1000:
+        raise ValueError("expected an amount in US dollars from 0 to 1000, for example 0.0074375")
+    return amount
