@@ -85,6 +85,9 @@ class Asker:
         """Ask about one claimed task, take the answer in, and plan the next question. Never raises."""
         try:
             again_at = await self._ask(lane, task)
+            if is_terminal(task.state):  # we had only presumed its end, and a hint doubted that: one question, no more
+                await self._ledger.plan_fetches({task.id: None})
+                return
             again_at = await self._expire_if_late(lane.provider, task, again_at)
             if again_at is not None:
                 await self._ledger.plan_fetches({task.id: again_at})
@@ -107,7 +110,7 @@ class Asker:
         return None if again_at is None or await self.presume_expired(provider, task) else again_at
 
     async def _ask(self, lane: Lane, task: Task) -> datetime | None:
-        if task.provider_id is None:
+        if task.provider_id is None or not lane.provider.fetches:
             return task.created_at + lane.provider.longest  # only a callback or the deadline can end it
         if task.url_key is not None and not task.callbacks and task.fetches <= 1:
             log.info("push.overdue", task=task.id, provider=task.provider, provider_id=task.provider_id)
@@ -122,7 +125,7 @@ class Asker:
             lane.say_once("poller.not_configured", str(error))
             return self._clock() + NO_KEY_PAUSE
         except Unreachable as error:
-            return self._failed(task, str(error))
+            return self._failed(lane.provider, task, str(error))
 
     async def _converse(self, lane: Lane, task: Task, request: Request) -> datetime | None:
         """Ask, and ask on where the answer comes in parts."""
@@ -132,17 +135,17 @@ class Asker:
             if not isinstance(taken, Request):
                 return taken
             request = taken
-        return self._failed(task, f"no whole answer in {MOST_PARTS} parts")
+        return self._failed(lane.provider, task, f"no whole answer in {MOST_PARTS} parts")
 
     async def _take(self, lane: Lane, task: Task, response: Response) -> datetime | Request | None:
-        status = response.status
+        status = lane.provider.fetch_status(response)
         if status == 429:
             return self._pause_for_rate(lane, task, response)
         if status in KEY_REFUSED:
             return self._pause_for_key(lane, task, status)
         lane.said.clear()
         if 400 <= status < 500 and status not in TRANSIENT_4XX:
-            return await self._missed(task, status)
+            return await self._missed(lane.provider, task, status)
         try:
             reading = lane.provider.read_task(response, task, self._clock())
             if isinstance(reading, Request):
@@ -150,27 +153,28 @@ class Asker:
             if reading.provider_id not in (None, task.provider_id):
                 raise Unreadable("the answer is about another task")
         except Unreadable as error:
-            return self._failed(task, str(error))
+            return self._failed(lane.provider, task, str(error))
         receipt = await self._intake.polled(lane.provider, task, reading, response.body, self._clock())
         self._forget(task)
         ended = receipt.state is not None and is_terminal(receipt.state)
         tell = log.info if ended else log.debug
         tell("task.polled", task=task.id, provider=task.provider, provider_id=task.provider_id, state=reading.status)
-        return None if ended else self._next(task)
+        return None if ended else self._next(lane.provider, task)
 
-    def _next(self, task: Task) -> datetime:
+    def _next(self, provider: Provider, task: Task) -> datetime:
         now = self._clock()
         delay = poll_delay(now - (task.accepted_at or task.created_at))
-        if task.url_key is not None:  # its push may still come
+        hinted = task.callbacks and self._settings.confirms(provider, provider.trust)
+        if task.url_key is not None and not hinted:  # its push may still come
             delay = max(delay, min(timedelta(seconds=self._settings.push_deadline_seconds), SLOWEST_AFTER_PUSH))
         return now + delay
 
-    def _failed(self, task: Task, reason: str) -> datetime:
+    def _failed(self, provider: Provider, task: Task, reason: str) -> datetime:
         self._remember(self._failures, task)
         count = self._failures[task.id]
         tell = log.warning if count == 1 else log.debug
         tell("poll.failed", task=task.id, provider=task.provider, provider_id=task.provider_id, reason=reason)
-        return max(self._next(task), self._clock() + BACKOFF.delay(count, self._chance()))
+        return max(self._next(provider, task), self._clock() + BACKOFF.delay(count, self._chance()))
 
     def _pause_for_rate(self, lane: Lane, task: Task, response: Response) -> datetime:
         asked = retry_after_seconds(response.headers.get("retry-after"))
@@ -186,13 +190,15 @@ class Asker:
     def _pause(self, lane: Lane, task: Task, pause: timedelta) -> datetime:
         until = self._clock() + pause
         lane.paused_until = max(until, lane.paused_until or until)
-        return max(self._next(task), lane.paused_until)
+        return max(self._next(lane.provider, task), lane.paused_until)
 
-    async def _missed(self, task: Task, status: int) -> datetime | None:
+    async def _missed(self, provider: Provider, task: Task, status: int) -> datetime | None:
+        if is_terminal(task.state):
+            return None
         self._remember(self._misses, task)
         now = self._clock()
         if self._misses[task.id] < MISSES_ALLOWED and now - task.created_at < YOUNG:
-            return self._next(task)
+            return self._next(provider, task)
         reason = f"the provider answers {status} when asked about it"
         await self._intake.presume(task, TaskState.FAILED, reason, now)
         self._forget(task)

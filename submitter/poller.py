@@ -85,11 +85,15 @@ class Poller:
         total = 0
         try:
             while asyncio.get_running_loop().time() < limit:
+                before = self._running()
                 total += (started := await self._round())
-                if not started and not self._running():
+                if started:
+                    continue
+                if not self._running():
                     break
-                if self._running():
-                    await asyncio.wait(self._running(), return_when=asyncio.FIRST_COMPLETED)
+                # One of these may have ended since its lane was looked at, and made room.
+                waits = before | self._running()
+                await asyncio.wait(waits, timeout=ROUND_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if self._running():
                 await asyncio.wait(self._running())
         finally:

@@ -84,6 +84,10 @@ class Callbacks:
         settings = state.settings
         self._providers = {name: provider for name, provider in settings.catalogue.items() if provider.pushes}
         self._keys = {name: settings.keys(name) for name in self._providers}
+        self._first = {
+            name: frozenset(header.encode() for header in provider.kept_headers)
+            for name, provider in self._providers.items()
+        }
         self._tolerance = timedelta(seconds=settings.tolerance_seconds)
         self._crowd: list[tuple[Scope, bytes, Exchange]] = []
 
@@ -151,7 +155,7 @@ class Callbacks:
         declared_length(visit.headers, settings.max_body_bytes)
         now = datetime.now(UTC)
         trust = self._verify(visit, provider, body, now)
-        callback = Callback(body=body, headers=kept_headers(visit.headers), received_at=now)
+        callback = Callback(body=body, headers=kept_headers(visit.headers, self._first[visit.name]), received_at=now)
         arrival = state.intake.arrival(provider, visit.task_id, trust, callback)
         state.inflight_bytes += size
         state.intake.enter(arrival).add_done_callback(_Taken(self, visit, arrival, exchange))
@@ -234,9 +238,9 @@ class Callbacks:
     def _verify(self, visit: _Visit, provider: Provider, body: bytes, now: datetime) -> Trust:
         """Verify what the provider added, with its keys; what to do is decided by the route, not by the headers."""
         scheme = provider.scheme
-        if scheme is None:
-            return Trust.NONE if visit.task_id is None else Trust.TOKEN
         keys: tuple[Key, ...] | None = self._keys[provider.name]
+        if scheme is None or (provider.scheme_optional and not keys):
+            return Trust.NONE if visit.task_id is None else Trust.TOKEN
         if scheme.fetches_keys:
             keys = self._state.key_sets.keys(provider)
             if keys is None:
@@ -252,7 +256,7 @@ class Callbacks:
             raise Refused(Reason.UNAUTHENTIC, detail, flaw=error.flaw) from None
 
     async def _store(self, visit: _Visit, provider: Provider, trust: Trust, body: bytes, now: datetime) -> Receipt:
-        callback = Callback(body=body, headers=kept_headers(visit.headers), received_at=now)
+        callback = Callback(body=body, headers=kept_headers(visit.headers, self._first[visit.name]), received_at=now)
         try:
             _, intake = await self._state.open()
             receipt = await intake.pushed(provider, visit.task_id, trust, callback)
@@ -266,7 +270,7 @@ class Callbacks:
         if visit.task_id is None:
             return
         now = datetime.now(UTC)
-        callback = Callback(body=b"", headers=kept_headers(visit.headers), received_at=now)
+        callback = Callback(body=b"", headers=kept_headers(visit.headers, self._first[visit.name]), received_at=now)
         try:
             _, intake = await self._state.open()
             await intake.hinted(provider, visit.task_id, Trust.TOKEN, callback, "too_large")

@@ -1,4 +1,7 @@
-"""Tells supervisors how it goes: `/healthz` (the process lives) and `/readyz` (callbacks can be stored right now)."""
+"""Tells supervisors how it goes: `/healthz` (the process lives) and `/readyz` (callbacks can be stored right now).
+
+A missing poller is told, but is no reason for 503: hints are stored, and wait for it.
+"""
 
 import asyncio
 import time
@@ -10,6 +13,7 @@ from starlette.responses import Response
 from receiver.web.answers import json_response
 from receiver.web.fresh import Fresh
 from receiver.web.state import State
+from ringback.confirming import confirmed
 from ringback.errors import LedgerError
 
 PROBE_SECONDS = 1.0  # the ledger is tried no more often
@@ -22,6 +26,8 @@ class Health:
     def __init__(self, state: State) -> None:
         self._state = state
         self._probe = Fresh(PROBE_SECONDS, self._try_ledger)
+        self._confirmed = ", ".join(sorted(provider.name for provider in confirmed(state.settings)))
+        self._pollers = Fresh(PROBE_SECONDS, self._look_for_pollers)
 
     async def live(self, _: Request) -> Response:
         """Answer as long as the process lives; never touches the ledger."""
@@ -30,7 +36,7 @@ class Health:
     async def ready(self, _: Request) -> Response:
         """Answer 200 where a callback that came now would be stored, else 503 with what is wrong."""
         settings = self._state.settings
-        error = await self._ledger_error()
+        error, confirmation = await asyncio.gather(self._ledger_error(), self._confirmation())
         ready = error is None and bool(settings.secret)
         detail = {
             "ready": ready,
@@ -39,8 +45,29 @@ class Health:
             "public_url": "configured"
             if settings.public_url
             else "missing: no callback_url is sent, the poller fetches",
+            "confirmation": confirmation,
         }
         return json_response(detail, 200 if ready else 503)
+
+    async def _confirmation(self) -> str:
+        """Tell whether somebody asks about the tasks of callbacks that are only hints."""
+        if not self._confirmed:
+            return "not needed"
+        seen = await self._pollers.get()
+        if seen is None:
+            return "unknown: the ledger cannot be read"
+        if not seen:
+            return f"missing: callbacks of {self._confirmed} wait for a poller, and none was seen in the last minute"
+        return "a poller runs"
+
+    async def _look_for_pollers(self) -> bool | None:
+        """Tell whether a poller was seen lately; None where the ledger does not tell."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
+                ledger, _ = await self._state.open()
+                return any(process.role == "poller" for process in await ledger.processes(datetime.now(UTC)))
+        except (LedgerError, TimeoutError):
+            return None
 
     async def _ledger_error(self) -> str | None:
         """Give the writer's last result; where that is old, try."""

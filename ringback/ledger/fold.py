@@ -5,14 +5,14 @@ of deduplication exist once, and a batch is made safe before SQL sees it: copies
 arrival order by `lifecycle.advance`. It never reads a clock or a database.
 """
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from msgspec import Struct
 
 from ringback import lifecycle
+from ringback.ledger.identity import event_key, fact_key, received_key, unrecognised_key
 from ringback.model import (
     EVENT_OF_STATE,
     Arrival,
@@ -36,6 +36,7 @@ SECOND = 1_000_000  # in the microseconds of all times here
 HOLD = 30 * SECOND  # how long an unknown task's event waits to be adopted
 FETCH_SPACING = 5 * SECOND  # hints cause at most one fetch per task in this time
 FIRST_FETCH = 300 * SECOND  # for tasks that are known from their callbacks only
+REPEATABLE = (Trust.NONE, Trust.PARTIAL)  # who has seen one such request, or none, can send others like it
 
 
 class TaskRow(Struct, array_like=True, kw_only=True):
@@ -112,43 +113,24 @@ class Batch:
     receipts: list[Receipt] = field(default_factory=list)
 
 
-def body_hash(arrival: Arrival) -> str:
-    """Name a body that carries no id of its own."""
-    return hashlib.sha256(arrival.callback.body).hexdigest()
-
-
-def unrecognised_key(arrival: Arrival) -> str:
-    """Key a request that was not understood: by the URL's task and its bytes, so it touches no other task's keys."""
-    return f"u:{arrival.provider}:{arrival.task_id or ''}:{body_hash(arrival)}"
-
-
-def event_key(arrival: Arrival, task_id: str) -> str | None:
-    """Key a fact by the provider's event id: per provider where signed, else only within its task."""
-    said = arrival.reading or arrival.notice
-    if said is None or said.event_id is None or arrival.source is not Source.CALLBACK:
-        return None
-    scope = arrival.provider if arrival.trust is Trust.SIGNED else task_id
-    return f"e:{scope}:{said.event_id}"
-
-
-def received_key(arrival: Arrival) -> str:
-    """Key a request that is not about a task: by the provider's event id in its scope, else by its bytes."""
-    return event_key(arrival, arrival.task_id or arrival.provider) or unrecognised_key(arrival)
-
-
-def fact_key(task_id: str, status: TaskState, source: Source) -> str:
-    """Key a fact by what it says; a guess of ours has a key of its own, so that the provider's word is a new fact."""
-    return f"{task_id}:{status.value}:presumed" if source is Source.RINGBACK else f"{task_id}:{status.value}"
+def _introduces(arrival: Arrival) -> bool:
+    """Tell whether it may make a task or the provider's id known: a fact, or a hint whose id is not a stranger's."""
+    if arrival.kind is not Kind.HINT:
+        return arrival.kind is Kind.FACT
+    return arrival.trust is not Trust.NONE and arrival.reading is not None and arrival.reading.provider_id is not None
 
 
 class Fold:
     """One batch in the making. Fill `tasks`, `events` and `waiting`, then call `run`."""
 
-    def __init__(self, tasks: Iterable[TaskRow], waiting: frozenset[str], dedup: timedelta) -> None:
+    def __init__(
+        self, tasks: Iterable[TaskRow], waiting: frozenset[str], dedup: timedelta, strays: Mapping[str, int]
+    ) -> None:
         self._tasks = {task.id: task for task in tasks}
         self._by_provider_id = {(t.provider, t.provider_id): t for t in self._tasks.values() if t.provider_id}
         self._waiting = waiting  # providers with a pending task, which may turn out to be an unknown one
         self._dedup = dedup
+        self._strays = dict(strays)  # requests kept for tasks that URLs name and nobody knows
         self._events: dict[str, EventRow] = {}
         self.batch = Batch()
 
@@ -182,7 +164,7 @@ class Fold:
         task = self._tasks.get(arrival.task_id)
         if task is None:
             return self._resolve_unknown(arrival, named)
-        if reading is None or reading.provider_id is None or arrival.kind is not Kind.FACT:
+        if reading is None or reading.provider_id is None or not _introduces(arrival):
             return task, None
         if task.provider_id is None and named is None:
             self._learn(task, reading.provider_id, microseconds(arrival.callback.received_at))
@@ -190,15 +172,17 @@ class Fold:
         return task, None if task.provider_id == reading.provider_id else "task_mismatch"
 
     def _resolve_account(self, arrival: Arrival, named: TaskRow | None) -> tuple[TaskRow | None, str | None]:
-        if named is not None or arrival.kind is not Kind.FACT:
+        if named is not None or not _introduces(arrival):
             return named, None
         if arrival.reading is None or arrival.reading.provider_id is None:
             return None, "no_task_id"
         return self._make(new_id("task", arrival.callback.received_at), arrival), None
 
     def _resolve_unknown(self, arrival: Arrival, named: TaskRow | None) -> tuple[TaskRow | None, str | None]:
-        if arrival.kind is not Kind.FACT or arrival.task_id is None:
+        if not _introduces(arrival) or arrival.task_id is None:
             return None, None
+        if named is not None and arrival.source is not Source.CALLBACK:
+            return named, None  # a submission has adopted the task while we asked about it
         made = id_moment(arrival.task_id)
         if made is not None and made < arrival.callback.received_at - self._dedup:
             return None, "task_too_old"  # its key row may be pruned: this could be a very late copy
@@ -223,7 +207,7 @@ class Fold:
             fetch_at=now + FIRST_FETCH,
             fetched_at=None,
             callbacks=0,
-            kept=0,
+            kept=self._strays.get(task_id, 0),
             created_at=now,
         )
         self._tasks[task_id] = task
@@ -244,7 +228,7 @@ class Fold:
         if arrival.kind is Kind.HINT:
             return self._hint(arrival, task)
         if arrival.kind is Kind.UNRECOGNISED or problem is not None:
-            if problem == "task_mismatch" and task is not None:
+            if task is not None and problem in (None, "task_mismatch"):  # an authentic word that we cannot follow: ask
                 _make_due(task, microseconds(arrival.callback.received_at))
             return self._unrecognised(arrival, task, problem)
         if arrival.kind is Kind.RECEIVED:
@@ -254,6 +238,8 @@ class Fold:
         return self._fact(arrival, arrival.reading, task)
 
     def _hint(self, arrival: Arrival, task: TaskRow | None) -> Receipt:
+        if task is None and arrival.task_id is None and arrival.trust in REPEATABLE:
+            return _receipt(Verdict.COUNTED, None, None)  # it can make nothing due, and a stranger could fill the disk
         if task is not None:
             _make_due(task, microseconds(arrival.callback.received_at))
         return self._keep(arrival, task, None, Verdict.HINT, arrival.reason or "hint", with_body=True)
@@ -262,7 +248,7 @@ class Fold:
         key = unrecognised_key(arrival)
         if (known := self._events.get(key)) is not None:
             return self._seen(arrival, task, known)
-        if task is not None and task.kept >= KEPT_PER_TASK:
+        if not self._has_room(arrival, task):
             return _receipt(Verdict.COUNTED, task, None)
         event = self._new_event(arrival, task, EventType.CALLBACK_UNRECOGNISED, key, None)
         event.conflict = problem
@@ -333,15 +319,18 @@ class Fold:
         *,
         with_body: bool,
     ) -> Receipt:
-        if task is not None and task.kept >= KEPT_PER_TASK:
+        if not self._has_room(arrival, task):
             return _receipt(Verdict.COUNTED, task, None)
-        if task is not None:
-            task.kept += 1
-            task.changed = True
+        holder = self._holder(arrival, task)
+        if holder is not None:
+            holder.kept += 1
+            holder.changed = True
+        elif arrival.task_id is not None:
+            self._strays[arrival.task_id] = self._strays.get(arrival.task_id, 0) + 1
         self.batch.kept.append(
             Kept(
                 arrival=arrival,
-                task_id=task.id if task else None,
+                task_id=task.id if task else arrival.task_id,
                 event_id=event_id,
                 verdict=verdict,
                 reason=reason,
@@ -349,6 +338,15 @@ class Fold:
             )
         )
         return _receipt(verdict, task, None)
+
+    def _holder(self, arrival: Arrival, task: TaskRow | None) -> TaskRow | None:
+        """Give the task that counts what is kept: a later arrival of this batch may have made it known."""
+        return task or self._tasks.get(arrival.task_id or "")
+
+    def _has_room(self, arrival: Arrival, task: TaskRow | None) -> bool:
+        """Tell whether one more request may be kept; who has a URL of a task that nobody knows is bounded, too."""
+        holder = self._holder(arrival, task)
+        return (holder.kept if holder else self._strays.get(arrival.task_id or "", 0)) < KEPT_PER_TASK
 
 
 VERDICT_OF_STANDING = {
@@ -384,8 +382,8 @@ def _note_progress(task: TaskRow, reading: Reading) -> None:
 
 
 def _make_due(task: TaskRow, now: int) -> None:
-    """Let the poller ask now, but not more than once per task in FETCH_SPACING."""
-    if lifecycle.is_terminal(task.state):
+    """Let the poller ask now, but not more than once per task in FETCH_SPACING; what we only presumed is open, too."""
+    if lifecycle.is_terminal(task.state) and not lifecycle.is_presumed(task.state, task.settled_by):
         return
     soon = max(now, task.fetched_at + FETCH_SPACING) if task.fetched_at else now
     if task.fetch_at is None or task.fetch_at > soon:

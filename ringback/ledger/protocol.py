@@ -178,7 +178,8 @@ class IntakeLedger(Protocol):
     def record(self, arrival: Arrival, *, timeout_seconds: float | None = None) -> "asyncio.Future[Receipt]":
         """Store one arrival: the event, the task's advance, or the reason why there is none. Grouped with others.
 
-        A future, since the hot path has no coroutine to spare for it. After the timeout, give or take a quarter of a second, it raises LedgerUnavailable; the writing goes on.
+        A future, since the hot path has no coroutine to spare for it. After the timeout, give or take a quarter of a
+        second, it raises LedgerUnavailable; the writing goes on.
         """
 
     async def reject(self, counts: Mapping[tuple[str, str], int], now: datetime) -> None:

@@ -124,7 +124,13 @@ def ended(work: Work, outcome: Outcome, state: DeliveryState, *, seconds: float 
 
 
 class SelfClosing(sqlite3.Connection):
-    """A connection that a test may simply drop; Python 3.13 warns of one that nobody closed."""
+    """A connection that a test may simply drop; Python 3.13 warns of one that nobody closed.
+
+    The collector may find it in any thread, for example in a later test's ledger: closing is allowed in all of them.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options | {"check_same_thread": False})
 
     def __del__(self) -> None:
         self.close()

@@ -14,7 +14,7 @@ from ringback.ledger.schema import schema_text
 from ringback.ledger.sqlite import intake, tasks
 from ringback.model import Arrival, Kind, Receipt, Source, TaskState, Trust, Verdict
 
-from .builders import SelfClosing, fact, new_task, other, reading, sent
+from .builders import COMPLETED, SelfClosing, fact, new_task, other, reading, sent
 
 DEDUP = timedelta(days=90)
 SAID = [TaskState.SUBMITTED, TaskState.PROCESSING, *sorted(lifecycle.TERMINAL - {TaskState.CANCELLED})]
@@ -44,7 +44,17 @@ others = st.builds(
     st.sampled_from(["task_a", "task_c", "task_u", None]),
     body=st.binary(max_size=1),
 )
-arrivals = st.lists(pushes | pushes | answers | others, max_size=14)
+hints = st.builds(
+    fact,
+    st.just(COMPLETED),
+    st.sampled_from(["task_a", "task_c", "task_u", None]),
+    st.sampled_from(IDS),
+    kind=st.just(Kind.HINT),
+    trust=st.sampled_from([Trust.NONE, Trust.PARTIAL, Trust.TOKEN]),
+    seconds=st.integers(0, 20),
+    reason=st.just("unconfirmed"),
+)
+arrivals = st.lists(pushes | pushes | answers | others | hints, max_size=14)
 
 
 def ledger() -> sqlite3.Connection:
@@ -100,7 +110,8 @@ def test_counts_add_up(batch: list[Arrival], size: int) -> None:
     pushed = [receipt for arrival, receipt in zip(batch, receipts, strict=True) if arrival.source is Source.CALLBACK]
     verdicts = Counter(receipt.verdict for receipt in pushed)
     events = db.execute("SELECT sum(source = 'callback'), sum(duplicates) FROM events").fetchone()
-    assert (events[0] or 0) + (events[1] or 0) + verdicts[Verdict.HINT] + verdicts[Verdict.CONFLICT] == len(pushed)
+    kept = verdicts[Verdict.HINT] + verdicts[Verdict.CONFLICT] + verdicts[Verdict.COUNTED]
+    assert (events[0] or 0) + (events[1] or 0) + kept == len(pushed)
     counted = dict(db.execute("SELECT id, callbacks FROM tasks WHERE callbacks > 0").fetchall())
     assert counted == Counter(receipt.task_id for receipt in pushed if receipt.task_id)
     told = "SELECT t.state = e.status, t.settled_by = e.source, t.settled_at = e.received_at, t.id = e.task_id"

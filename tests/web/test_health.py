@@ -2,16 +2,22 @@
 
 import asyncio
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 import receiver.web.health as health_module
 from receiver.web import create_app
+from ringback.ledger import Process
+from ringback.model import Confirm
+from ringback.settings import ProviderSettings
 
 from .conftest import MakeSettings, Receiver, Start, client_of, path_of
+
+CONFIRM = {"qingbo": ProviderSettings(api_key="k", confirm=Confirm.ALWAYS)}
 
 
 @contextmanager
@@ -41,7 +47,13 @@ async def test_ready_when_the_ledger_can_be_written(receiver: Receiver) -> None:
     """All is well."""
     response = await receiver.get("/readyz", token=None)
     assert response.status_code == 200
-    assert response.json() == {"ready": True, "ledger": "ok", "secret": "configured", "public_url": "configured"}
+    assert response.json() == {
+        "ready": True,
+        "ledger": "ok",
+        "secret": "configured",
+        "public_url": "configured",
+        "confirmation": "not needed",
+    }
     assert (await receiver.client.head("/readyz")).status_code == 200
 
 
@@ -51,6 +63,45 @@ async def test_missing_public_url_is_told_and_is_no_fault(start: Start) -> None:
         response = await receiver.get("/readyz")
     assert response.status_code == 200
     assert response.json()["public_url"].startswith("missing")
+
+
+@pytest.mark.usefixtures("no_rest")
+async def test_missing_poller_is_told_where_callbacks_must_be_confirmed(start: Start) -> None:
+    """Hints are stored and wait, so it is no fault of the receiver; a worker does not help."""
+    async with start(providers=CONFIRM) as receiver:
+        response = await receiver.get("/readyz", token=None)
+        assert (response.status_code, response.json()["ready"]) == (200, True)
+        told = "missing: callbacks of qingbo wait for a poller, and none was seen in the last minute"
+        assert response.json()["confirmation"] == told
+        for role, answer in (("worker", told), ("poller", "a poller runs")):
+            now = datetime.now(UTC)
+            await receiver.ledger.beat(Process(id=role, role=role, host="here", pid=1, started_at=now), now, now)
+            assert (await receiver.get("/readyz")).json()["confirmation"] == answer
+
+
+async def test_pollers_are_looked_for_once_a_second(start: Start) -> None:
+    """However many ask, the ledger is asked once."""
+    async with start(providers=CONFIRM) as receiver:
+        looked = 0
+        real = receiver.ledger.processes
+
+        async def count(now: datetime) -> Sequence[Process]:
+            nonlocal looked
+            looked += 1
+            return await real(now)
+
+        receiver.ledger.processes = count  # type: ignore[method-assign]
+        for _ in range(3):
+            await asyncio.gather(*(receiver.get("/readyz") for _ in range(5)))
+    assert looked == 1
+
+
+async def test_unreadable_ledger_leaves_the_poller_unknown(make_settings: MakeSettings, tmp_path: Path) -> None:
+    """Both are asked for at the same time, and neither holds up the answer."""
+    settings = make_settings(database_url=f"sqlite:///{tmp_path}/none/ringback.db", providers=CONFIRM)
+    async with client_of(create_app(settings)) as client:
+        response = await client.get("/readyz")
+    assert (response.status_code, response.json()["confirmation"]) == (503, "unknown: the ledger cannot be read")
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from ringback.ledger import fold
+from ringback.ledger import fold, identity
 from ringback.ledger.queries import chunks, load
 from ringback.ledger.sqlite import rows
 from ringback.model import Arrival, Kind, Origin, Receipt, microseconds
@@ -16,7 +16,7 @@ SQL = load("sqlite/intake.sql")
 def record(db: sqlite3.Connection, arrivals: Sequence[Arrival], dedup: timedelta) -> Sequence[Receipt]:
     """Store arrivals; the receipts are in their order."""
     known = _tasks(db, arrivals)
-    folding = fold.Fold(known, _waiting(db, arrivals, known), dedup)
+    folding = fold.Fold(known, _waiting(db, arrivals, known), dedup, _strays(db, arrivals, known))
     resolved = folding.resolve(arrivals)
     folding.know(_events(db, resolved))
     batch = folding.run(resolved)
@@ -74,19 +74,27 @@ def _waiting(db: sqlite3.Connection, arrivals: Iterable[Arrival], known: Iterabl
     return frozenset(row[0] for row in found)
 
 
+def _strays(db: sqlite3.Connection, arrivals: Iterable[Arrival], known: Iterable[fold.TaskRow]) -> dict[str, int]:
+    """Count what is kept for tasks that URLs name and nobody knows; there are at most fold.KEPT_PER_TASK of each."""
+    unknown = {arrival.task_id for arrival in arrivals if arrival.task_id} - {task.id for task in known}
+    if not unknown:
+        return {}  # the usual case
+    return dict(db.execute(SQL["count_strays"], {"ids": rows.text(list(unknown))}).fetchall())
+
+
 def _events(
     db: sqlite3.Connection, resolved: Iterable[tuple[Arrival, fold.TaskRow | None, str | None]]
 ) -> Iterable[fold.EventRow]:
     facts, keys = set(), set()
     for arrival, task, problem in resolved:
         if arrival.kind is Kind.FACT and problem is None and task is not None and arrival.reading is not None:
-            facts.add(fold.fact_key(task.id, arrival.reading.status, arrival.source))
-            if key := fold.event_key(arrival, task.id):
+            facts.add(identity.fact_key(task.id, arrival.reading.status, arrival.source))
+            if key := identity.event_key(arrival, task.id):
                 keys.add(key)
         elif arrival.kind is Kind.RECEIVED:
-            keys.add(fold.received_key(arrival))
+            keys.add(identity.received_key(arrival))
         elif arrival.kind is not Kind.HINT:
-            keys.add(fold.unrecognised_key(arrival))
+            keys.add(identity.unrecognised_key(arrival))
     parameters = {"facts": rows.parameter(list(facts)), "keys": rows.parameter(list(keys))}
     (found,) = db.execute(SQL["events_by_key"], parameters).fetchone()
     return rows.event_rows(found)

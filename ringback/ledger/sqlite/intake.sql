@@ -21,6 +21,10 @@ WHERE t.provider = json_extract(p.value, '$[0]') AND t.provider_id = json_extrac
 SELECT value FROM json_each(:providers)
 WHERE EXISTS (SELECT 1 FROM tasks WHERE state = 'pending' AND provider = value AND origin = 'submission')
 
+-- name: count_strays
+-- Requests that are kept for tasks which their URLs name and the ledger does not know.
+SELECT task_id, count(*) FROM callbacks WHERE task_id IN (SELECT value FROM json_each(:ids)) GROUP BY task_id
+
 -- name: events_by_key
 SELECT json_group_array(json_array(id, type, task_id, standing, event_key, fact_key)) FROM (
     SELECT id, type, task_id, standing, event_key, fact_key

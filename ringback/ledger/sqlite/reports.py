@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ringback.errors import NotFound
-from ringback.ledger.protocol import Owed, Query, Story, Summary
+from ringback.ledger.protocol import Owed, Process, Query, Story, Summary
 from ringback.ledger.queries import load
 from ringback.ledger.sqlite import rows
 from ringback.model import DeliveryState, Event, EventType, Outcome, Task, TaskState, microseconds, moment
@@ -136,10 +136,13 @@ def _summary(db: sqlite3.Connection, now: datetime) -> Summary:
         url_keys=tuple(row[0] for row in _tuples(db, "url_keys")),
         handlers={name: moment(seen_at) for name, seen_at in _tuples(db, "handlers")},
         orphaned=dict(_tuples(db, "orphaned", before=microseconds(now - timedelta(days=1)))),
-        processes=tuple(
-            rows.process(row) for row in _rows(db, "processes", since=microseconds(now - timedelta(minutes=1)))
-        ),
+        processes=processes(db, now),
     )
+
+
+def processes(db: sqlite3.Connection, now: datetime) -> tuple[Process, ...]:
+    """List the processes that were seen within the last minute."""
+    return tuple(rows.process(row) for row in _rows(db, "processes", since=microseconds(now - timedelta(minutes=1))))
 
 
 def _tuples(db: sqlite3.Connection, query: str, **parameters: Any) -> list[tuple[Any, ...]]:

@@ -145,9 +145,9 @@ WHERE seq IN (
 RETURNING *
 
 -- name: plan_fetches
--- A task that a hint made due earlier meanwhile stays so; one that has settled stays unasked.
+-- A task that a hint made due earlier meanwhile stays so; one that the provider has settled stays unasked.
 UPDATE tasks SET fetch_at = CASE
-    WHEN settled_at IS NOT NULL THEN NULL
+    WHEN settled_by <> 'ringback' THEN NULL
     WHEN fetch_at IS NOT fetch_lease THEN min(fetch_at, coalesce(json_extract(value, '$[1]'), fetch_at))
     ELSE json_extract(value, '$[1]') END
 FROM json_each(:rows)

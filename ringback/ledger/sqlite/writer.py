@@ -116,7 +116,7 @@ class Writer:
             return future
         self._waiting.append(_Request(operation, item, future))
         if timeout_seconds is not None:
-            self._patience.add(future, timeout_seconds)
+            self._patience.add(future, timeout_seconds, self._loop)
         if self._task.done():  # a loop that ends has cancelled it, and what closes last still has something to write
             self._task = asyncio.create_task(self._run(), name="ringback-writer")
         self._wake.set()
