@@ -23,9 +23,9 @@ class Patience(Generic[Item]):
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def add(self, item: Item, seconds: float) -> None:
-        """Give an item this much time, give or take a quarter of a second."""
-        loop = asyncio.get_running_loop()
+    def add(self, item: Item, seconds: float, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Give an item this much time, give or take a quarter of a second; who knows the running loop may say it."""
+        loop = loop or asyncio.get_running_loop()
         self._waiting.append((loop.time() + seconds, item))
         if self._timer is None or self._loop is not loop:  # a loop that has ended took its timer along
             self._loop = loop

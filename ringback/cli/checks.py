@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from ringback.confirming import confirmed, unconfirmable
 from ringback.errors import HandlersError, LedgerError
 from ringback.ledger import Ledger, Query, Summary
 from ringback.providers.signatures import fingerprint
 from ringback.secret_file import secret_path
-from ringback.settings import CONFIG_FILE, PREFIX, Settings, variable_name
+from ringback.settings import CONFIG_FILE, PREFIX, Settings
 
 FAST_CLOCK = timedelta(minutes=1)
 SAME_TIME = timedelta(minutes=2)  # a worker renews what it tells of its handlers at least once a minute
@@ -58,7 +59,8 @@ def of_settings(settings: Settings) -> Iterator[Check]:
     yield good("settings", f"{file if file.exists() else f'no {CONFIG_FILE} here'}; {len(names)} RINGBACK_ variables")
     yield good("SQLite", sqlite3.sqlite_version)
     yield _public_url(settings)
-    yield from _api_keys(settings)
+    for provider, advice in unconfirmable(settings):
+        yield bad(f"{provider.name} callbacks", "are hints, which nothing here can confirm", advice)
 
 
 def of_both(settings: Settings, summary: Summary) -> Iterator[Check]:
@@ -120,15 +122,6 @@ def _handlers_elsewhere(summary: Summary) -> Check:
     return doubtful("handlers", found, "start their worker: `ringback up` or `ringback work`, with --handlers")
 
 
-def _api_keys(settings: Settings) -> Iterator[Check]:
-    for name in sorted(settings.catalogue):
-        if settings.provider(name).api_key:
-            yield good(f"{name} API key", "set")
-        else:
-            variable = variable_name((name, "api_key"))
-            yield doubtful(f"{name} API key", "not set", f"set {variable} to submit to {name} and to poll it")
-
-
 async def of_ledger(settings: Settings, ledger: Ledger, now: datetime) -> list[Check]:
     """Look at what the ledger says."""
     summary = await ledger.summary(now)
@@ -166,7 +159,9 @@ def _processes(settings: Settings, summary: Summary) -> Iterator[Check]:
     if "poller" in roles:
         yield good("poller", ", ".join(seen["poller"]))
     else:
-        yield doubtful("poller", "none was seen in the last minute", "start `ringback up` or `ringback poll`")
+        waiting = ", ".join(sorted(provider.name for provider in confirmed(settings)))
+        found = "none was seen in the last minute" + (f": callbacks of {waiting} are hints, and wait" * bool(waiting))
+        yield doubtful("poller", found, "start `ringback up` or `ringback poll`")
     if "worker" in roles:
         yield good("worker", ", ".join(seen["worker"]))
     elif settings.handlers or summary.handlers:

@@ -41,12 +41,14 @@ def doctor(as_json: bool) -> None:
 
 async def _examine() -> "list[Check]":
     from ringback.cli.checks import bad, of_settings
+    from ringback.cli.provider_checks import of_providers
 
     try:
         settings = load_settings(quiet=True)
     except SettingsError as error:
         return [bad("settings", str(error), "correct this first; the rest was not checked")]
-    return [*of_settings(settings), *await _examine_ledger(settings)]
+    looked_at = [*of_settings(settings), *of_providers(settings, datetime.now(UTC))]
+    return [*looked_at, *await _examine_ledger(settings)]
 
 
 async def _examine_ledger(settings: Settings) -> "list[Check]":

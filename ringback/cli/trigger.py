@@ -2,8 +2,9 @@
 
 import http.client
 import secrets
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from enum import Enum, auto
 from urllib.parse import urlsplit
 
 import click
@@ -12,19 +13,30 @@ from ringback.cli.group import Failure, examples, printable
 from ringback.cli.options import json_option
 from ringback.cli.run import load_settings, opened_ledger, run
 from ringback.errors import RingbackError, SettingsError, Unsupported
-from ringback.model import Task, new_id
-from ringback.providers import get_provider
+from ringback.model import Task, TaskState, new_id
+from ringback.providers import Provider, Sample, get_provider
 from ringback.providers.signatures import callback_url
-from ringback.settings import Settings
+from ringback.settings import Settings, variable_name
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-STATUSES = ("completed", "failed", "cancelled", "processing")
+STATUSES = ("completed", "failed", "cancelled", "expired", "processing")
 TIMEOUT_SECONDS = 15.0
 
 
-@click.command(epilog=examples("ringback trigger qingbo", "ringback trigger qingbo --task task_… --status failed"))
+class _Signing(Enum):
+    """What is done about the provider's signature."""
+
+    GENUINE = auto()
+    MISSING = auto()
+    FORGED = auto()
+
+
+@click.command(
+    epilog=examples(
+        "ringback trigger qingbo",
+        "ringback trigger qingbo --task task_… --status failed",
+        "ringback trigger standard --bad-signature",
+    )
+)
 @click.argument("provider")
 @click.option(
     "--task", "reference", metavar="REF", help="About this task of the ledger; by default about an invented one."
@@ -33,30 +45,112 @@ TIMEOUT_SECONDS = 15.0
 @click.option(
     "--url", "base", metavar="BASE", help="Where the receiver is; by default http://HOST:PORT of the settings."
 )
+@click.option("--unsigned", is_flag=True, help="Leave the signature out, to see the refusal.")
+@click.option("--bad-signature", is_flag=True, help="Make a wrong signature, or a wrong token where nothing is signed.")
 @json_option
-def trigger(provider: str, reference: str | None, status: str, base: str | None, as_json: bool) -> None:
+def trigger(
+    provider: str,
+    reference: str | None,
+    status: str,
+    base: str | None,
+    unsigned: bool,
+    bad_signature: bool,
+    as_json: bool,
+) -> None:
     """Send one callback as the provider would, to see your receiver and handlers work.
 
-    The receiver takes it for genuine: about a real task, it settles it.
+    The receiver takes it for genuine: about a real task, it settles it. Where the provider sends all callbacks to one
+    URL, so does this, unless a task is named.
     """
     from ringback.cli.server import local_url
 
+    if unsigned and bad_signature:
+        raise click.UsageError("give --unsigned or --bad-signature, not both")
+    signing = _Signing.MISSING if unsigned else _Signing.FORGED if bad_signature else _Signing.GENUINE
     settings = load_settings(quiet=True)
     known = get_provider(provider, settings.catalogue)
-    if not known.pushes:
-        raise Unsupported(f"{provider} never calls back; its tasks are polled")
+    _check_possible(known)
+    now = datetime.now(UTC)
+    task = run(_find(settings, reference)) if reference else _invented(provider, now)
+    if task.provider != provider:
+        raise Failure(f"{task.id} is a task of {task.provider}, not of {provider}")
+    keys = _keys(known, settings, now)
+    one_url = not reference and _has_one_url(known)
+    _check_signing(known, signing, signs=keys is not None, one_url=one_url)
+    place = base or local_url(settings.host, settings.port)
+    url = f"{place.rstrip('/')}/callbacks/{provider}"
+    if not one_url:
+        url = _url_of_task(settings, place, task, forged=signing is _Signing.FORGED and keys is None)
+    sample = known.build_sample(task.provider_id or _chance(), TaskState(status), now)
+    signature: Mapping[str, str] = {}
+    if known.scheme is not None and keys is not None and signing is not _Signing.MISSING:
+        event_id = _chance()
+        signature = known.scheme.sign(sample.body, _key(provider, keys, signing), now=now, event_id=event_id)
+    code, answer = _post(url, sample, signature)
+    _report(url, code, answer, as_json)
+    if code != 200:
+        raise click.exceptions.Exit(1)
+
+
+def _check_possible(provider: Provider) -> None:
+    """Refuse where only the provider itself could send it.
+
+    Raises:
+        Unsupported: it never calls back, or signs with a key that nobody else has.
+    """
+    if not provider.pushes:
+        raise Unsupported(f"{provider.name} never calls back; its tasks are polled")
+    if provider.scheme is not None and provider.scheme.fetches_keys:
+        raise Unsupported(
+            f"{provider.name} signs with a private key that only {provider.name} has, so nobody else can send its "
+            f"callbacks; check one that you have saved with: ringback providers test {provider.name}"
+        )
+
+
+def _has_one_url(provider: Provider) -> bool:
+    """Tell whether it knows only one URL for the whole account, since tasks are not submitted to it by us."""
+    return (provider.account_endpoint or provider.open_endpoint) and not provider.submits
+
+
+def _url_of_task(settings: Settings, place: str, task: Task, *, forged: bool) -> str:
     if not settings.secret:
         raise SettingsError(
             "there is no secret to make a callback URL with: start `ringback up`, or set RINGBACK_SECRET"
         )
-    task = run(_find(settings, reference)) if reference else _invented(provider)
-    if task.provider != provider:
-        raise Failure(f"{task.id} is a task of {task.provider}, not of {provider}")
-    url = callback_url(base or local_url(settings.host, settings.port), settings.secret[0], provider, task.id)
-    code, answer = _post(url, body_of(task, status))
-    _report(url, code, answer, as_json)
-    if code != 200:
-        raise click.exceptions.Exit(1)
+    secret = secrets.token_bytes(32) if forged else settings.secret[0]
+    return callback_url(place, secret, task.provider, task.id)
+
+
+def _keys(provider: Provider, settings: Settings, now: datetime) -> list[bytes] | None:
+    """Give the secrets that are still valid, newest first; None where nothing is signed."""
+    if provider.scheme is None:
+        return None
+    keys = [key.material for key in settings.keys(provider.name) if key.until is None or now < key.until]
+    return None if provider.scheme_optional and not keys else keys
+
+
+def _check_signing(provider: Provider, signing: _Signing, *, signs: bool, one_url: bool) -> None:
+    """Refuse to spoil what is not there."""
+    if signs or signing is _Signing.GENUINE:
+        return
+    if one_url:
+        raise click.UsageError(f"{provider.name}: nothing authenticates its callbacks here, so nothing can be wrong")
+    if signing is _Signing.MISSING:
+        raise click.UsageError(f"{provider.name} signs nothing here; --bad-signature sends a wrong token in the URL")
+
+
+def _key(provider: str, keys: Sequence[bytes], signing: _Signing) -> bytes:
+    """Give the newest key, or one like it that is wrong: as long, and printable where the true one is.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    if not keys:
+        name = variable_name((provider, "secret"))
+        raise SettingsError(f"{name}: no valid secret is set, so the receiver answers 503 as well")
+    if signing is _Signing.FORGED:
+        return keys[0][:-1] + (b"1" if keys[0].endswith(b"0") else b"0")
+    return keys[0]
 
 
 async def _find(settings: Settings, reference: str) -> Task:
@@ -64,41 +158,15 @@ async def _find(settings: Settings, reference: str) -> Task:
         return (await ledger.story(reference)).task
 
 
-def _invented(provider: str) -> Task:
-    now = datetime.now(UTC)
-    return Task(
-        id=new_id("task", now), provider=provider, provider_id=f"trigger-{secrets.token_hex(6)}", created_at=now
-    )
+def _invented(provider: str, now: datetime) -> Task:
+    return Task(id=new_id("task", now), provider=provider, provider_id=_chance(), created_at=now)
 
 
-def body_of(task: Task, status: str) -> bytes:
-    """Write the push as the sandbox would, which knows the wire format from the provider's own pages."""
-    import msgspec
-
-    from ringback.sandbox.book import Order, SandboxTask, State
-    from ringback.sandbox.qingbo_shape import push_body
-
-    order = Order(
-        provider=task.provider,
-        model=task.form.model if task.form else "grok-imagine-1.0-video",
-        prompt="",
-        duration_seconds=6,
-        price_micro_usd=0,
-        origin="https://example.com/",
-    )
-    told = SandboxTask(
-        number=0,
-        id=task.provider_id or f"trigger-{secrets.token_hex(6)}",
-        order=order,
-        faults=frozenset(),
-        created_at=task.created_at,
-        state=State(status),
-        ended_at=datetime.now(UTC),
-    )
-    return msgspec.json.encode(push_body(told))
+def _chance() -> str:
+    return f"trigger-{secrets.token_hex(6)}"
 
 
-def _post(url: str, body: bytes) -> tuple[int, str]:
+def _post(url: str, sample: Sample, signature: Mapping[str, str]) -> tuple[int, str]:
     """Send it, and give the answer.
 
     Raises:
@@ -115,7 +183,7 @@ def _post(url: str, body: bytes) -> tuple[int, str]:
     connection = kinds[parts.scheme](parts.hostname, parts.port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request(
-            "POST", parts.path, body, {"Content-Type": "application/json", "User-Agent": "ringback-trigger"}
+            "POST", parts.path, sample.body, {"User-Agent": "ringback-trigger", **sample.headers, **signature}
         )
         response = connection.getresponse()
         return response.status, response.read(65_536).decode("utf-8", "replace")

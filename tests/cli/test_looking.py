@@ -192,7 +192,8 @@ def test_doctor(ringback: Ringback, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 0, result.output
     assert "✓ handlers: app.publish (task.completed)" in result.stdout
     assert "✓ qingbo API key: set" in result.stdout
-    assert "! reapi API key: not set" in result.stdout
+    assert re.search(r"^✓ providers: not configured: .*\breapi\b", result.stdout, re.MULTILINE)
+    assert "reapi API key" not in result.stdout
     assert "✓ public URL: https://hooks.example" in result.stdout
     assert fingerprint(SECRET.encode()) in result.stdout
     assert not any(secret in result.output for secret in (SECRET, "sk-very-secret"))

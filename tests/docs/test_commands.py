@@ -7,6 +7,7 @@ import click
 import pytest
 
 from ringback.cli import main
+from ringback.providers import CATALOGUE
 from ringback.settings import GENERAL, PER_PROVIDER, variable_name
 
 from .pages import PAGES, ROOT, Line, command_lines
@@ -31,7 +32,7 @@ def parse(words: tuple[str, ...], *, whole: bool) -> None:
         command, context = found, click.Context(found, context, arguments[0])
         del arguments[0]
     try:
-        command.make_context(context.info_name, arguments, context.parent)
+        command.make_context(context.info_name, arguments, context.parent).close()
     except click.exceptions.Exit:  # --help and --version
         return
     except (click.MissingParameter, click.exceptions.NoArgsIsHelpError):
@@ -43,7 +44,8 @@ def parse(words: tuple[str, ...], *, whole: bool) -> None:
 def test_command_line_is_understood(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands, options and values of a line exist; in a sentence, arguments may be left out."""
     monkeypatch.chdir(tmp_path)
-    Path("tasks.jsonl").touch()
+    for name in ("tasks.jsonl", "headers.txt", "body.json"):
+        Path(name).touch()
     words = tuple(word for word in line.words if line.whole or word not in (WORDS, "COMMAND"))
     parse(words, whole=line.whole)
 
@@ -66,9 +68,8 @@ def test_lines_were_found() -> None:
 def test_settings_in_the_docs_exist() -> None:
     """Every variable that a page names is a setting, or is read by something else than the settings."""
     known = {variable_name((None, knob)) for knob in GENERAL}
-    known |= {
-        variable_name((provider, knob)) for provider in ("qingbo", "reapi", "<provider>") for knob in PER_PROVIDER
-    }
+    providers = (*CATALOGUE, "acme", "<provider>")  # acme stands for one of the reader's own
+    known |= {variable_name((provider, knob)) for provider in providers for knob in PER_PROVIDER}
     for page in PAGES:
         named = set(re.findall(r"RINGBACK_[A-Z_<>]*[A-Z]\b", page.read_text(encoding="utf-8")))
         named = {word for word in named if not word.startswith(("RINGBACK_TEST", "RINGBACK_SERVICE", "RINGBACK_PORT_"))}
