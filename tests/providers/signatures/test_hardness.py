@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ringback.errors import Unsupported
 from ringback.model import Trust
-from ringback.providers.signatures import SCHEMES, Ed25519Lines, Key
+from ringback.providers.signatures import SCHEMES, Ed25519Lines, Headers, Key, Scheme
 from ringback.providers.signatures.scheme import Flaw
 from tests.providers.signatures.signed import (
     BODY,
@@ -259,3 +259,17 @@ def test_schemes_by_name() -> None:
     for case in CASES:
         assert SCHEMES[case.scheme.name] is type(case.scheme)
         assert case.scheme.secret_form
+
+
+def test_a_scheme_that_says_nothing() -> None:
+    """What a scheme leaves out fails loudly: it never verifies anything by default."""
+    silent = Scheme()
+    for ask in (
+        lambda: silent.secret_form,
+        lambda: silent.header_names,
+        lambda: silent.key("secret"),
+        lambda: silent.verify(Headers([]), BODY, [Key(b"k")], NOW, TOLERANCE),
+        lambda: silent.sign(BODY, b"k", now=NOW, event_id="msg"),
+    ):
+        with pytest.raises(NotImplementedError):
+            ask()

@@ -254,6 +254,12 @@ def relisted(text: bytes, value: int) -> bytes:
     )[value // 40 % 6]
 
 
+def padded(text: bytes, value: int) -> bytes:
+    """Put a blank before or behind the value, or behind its first comma."""
+    blank = (b" ", b"\t", b"\n", b"\0", b"\xa0")[value % 5]
+    return (blank + text, text + blank, text.replace(b",", b"," + blank, 1))[value // 5 % 3]
+
+
 def dropped(request: Request, at: int, _: int) -> Request:
     """Leave one header out."""
     lines, body = request
@@ -319,6 +325,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     on_value(lambda text, value: edit(text, -1 - value % 3, value)),
     on_value(retimed),
     on_value(relisted),
+    on_value(padded),
     rewritten,
     dropped,
     repeated,
