@@ -8,7 +8,7 @@ READY := .venv/.ready
 PURE := ringback/model.py,ringback/lifecycle.py,ringback/retry.py,ringback/ledger/fold.py,ringback/providers/*
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test check fast slow wheel torture run bench fmt lock clean
+.PHONY: demo test check fast slow wheel torture oracles run bench fmt lock clean
 
 demo: $(READY)  ## see it happen: sandbox, receiver, worker, poller, every fault
 	@$(BIN)/ringback demo
@@ -45,11 +45,16 @@ wheel: $(READY)
 torture: $(READY)  ## the full figures: many kills, many tasks
 	@RINGBACK_TEST_KILLS=200 $(BIN)/python -m pytest -q -m slow -s
 
+oracles: $(READY)  ## the official libraries asked at length: other requests each time, and GitHub's own by Node and npm
+	@RINGBACK_TEST_ORACLE_EXAMPLES=$${RINGBACK_TEST_ORACLE_EXAMPLES:-10000} $(BIN)/python -m pytest -q tests/oracles
+	@$(BIN)/python -m tests.oracles.octokit
+
 run: $(READY)  ## receiver, worker and poller in one process
 	@$(BIN)/ringback up
 
-bench: $(READY)  ## durable callbacks per second, beside a bare route
+bench: $(READY)  ## durable callbacks per second, beside a bare route; what verifying one costs
 	@$(BIN)/python -m bench.ingest
+	@$(BIN)/python -m bench.verify
 
 fmt: $(READY)
 	@$(BIN)/ruff check --fix .

@@ -10,7 +10,7 @@ from datetime import datetime
 import structlog
 
 from ringback.errors import Unreadable, Unsupported
-from ringback.ledger import IntakeLedger
+from ringback.ledger import IntakeLedger, Waiter
 from ringback.model import Arrival, Callback, Kind, Notice, Reading, Receipt, Source, Task, TaskState, Trust
 from ringback.providers import Provider
 from ringback.settings import Settings
@@ -90,6 +90,10 @@ class Intake:
             reason=reason,
         )
         return self.tell(arrival, await self.enter(arrival))
+
+    def enter_for(self, waiter: Waiter, arrival: Arrival) -> None:
+        """Give an arrival to the ledger on the hot path; the waiter is told."""
+        self._ledger.record_for(waiter, arrival, timeout_seconds=self._timeout_seconds)
 
     def enter(self, arrival: Arrival) -> "asyncio.Future[Receipt]":
         """Give an arrival to the ledger; the future raises what `pushed` does."""

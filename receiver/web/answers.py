@@ -119,12 +119,17 @@ async def greet(send: Send, reply: Reply) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
+def refusal(refused: Refused) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Write the answer that a reason demands: status, headers without the length, body."""
+    answer = ANSWERS[refused.reason]
+    return answer.status, [JSON, *answer.headers], b'{"received":false,"error":"%s"}' % answer.error.encode()
+
+
 async def refuse(receive: Receive, send: Send, refused: Refused) -> None:
     """Answer as the reason demands."""
-    answer = ANSWERS[refused.reason]
-    body = b'{"received":false,"error":"%s"}' % answer.error.encode()
-    headers = [JSON, (b"content-length", b"%d" % len(body)), *answer.headers]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    status, headers, body = refusal(refused)
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": refused.pending})
     if refused.pending:
         await _linger(receive)

@@ -35,9 +35,9 @@ class _Visit:
 
     __slots__ = ("began", "headers", "name", "task_id")
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
         self.began = time.perf_counter()
-        self.headers = Headers(scope["headers"])
+        self.headers = Headers(headers)
         self.name = UNKNOWN
         self.task_id: str | None = None
 
@@ -56,24 +56,37 @@ class Exchange(Protocol):
 
 
 class _Taken:
-    """A callback that waits for its commit outside of any coroutine: what is left to do is done by the future."""
+    """A callback that waits for its commit outside of any coroutine, and what is left to do then."""
 
-    __slots__ = ("_arrival", "_callbacks", "_exchange", "_visit")
+    __slots__ = ("_callbacks", "_exchange", "_is_told", "arrival", "visit")
 
     def __init__(self, callbacks: "Callbacks", visit: _Visit, arrival: Arrival, exchange: Exchange) -> None:
         self._callbacks = callbacks
-        self._visit = visit
-        self._arrival = arrival
         self._exchange = exchange
+        self._is_told = False
+        self.visit = visit
+        self.arrival = arrival
 
-    def __call__(self, future: "asyncio.Future[Receipt]") -> None:
-        """Tell what became of it."""
+    def done(self) -> bool:
+        """Tell whether it was answered."""
+        return self._is_told
+
+    def set_result(self, receipt: Receipt) -> None:
+        """Answer that it is stored."""
+        self._is_told = True
         try:
-            receipt = self._callbacks.settle(self._visit, self._arrival, future)
-        except Refused as refused:
-            self._exchange.refuse(refused)
-        else:
+            self._callbacks.note_stored(self, receipt)
             self._exchange.accept(receipt)
+        except Exception:  # the writer, which calls this, must outlive a connection's trouble
+            log.exception("callback.unanswered", task=receipt.task_id, event_id=receipt.event_id)
+
+    def set_exception(self, error: Exception) -> None:
+        """Answer that it is not."""
+        self._is_told = True
+        try:
+            self._exchange.refuse(self._callbacks.note_unstored(self, error))
+        except Exception:
+            log.exception("callback.unanswered", task=self.visit.task_id)
 
 
 class Callbacks:
@@ -89,7 +102,7 @@ class Callbacks:
             for name, provider in self._providers.items()
         }
         self._tolerance = timedelta(seconds=settings.tolerance_seconds)
-        self._crowd: list[tuple[Scope, bytes, Exchange]] = []
+        self._crowd: list[tuple[str, list[tuple[bytes, bytes]], bytes, Exchange]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request as a Starlette endpoint."""
@@ -97,7 +110,7 @@ class Callbacks:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, address: str) -> None:
         """Serve one request to this address, which is what follows `/callbacks/` in the path."""
-        visit = _Visit(scope)
+        visit = _Visit(scope["headers"])
         try:
             provider = self._route(visit, scope["method"], address)
             if scope["method"] != "POST":
@@ -119,21 +132,21 @@ class Callbacks:
         self._state.tally.accept(visit.name, taken.verdict.value, time.perf_counter() - visit.began)
         await answers.accept(send, taken)
 
-    def take_soon(self, scope: Scope, body: bytes, exchange: Exchange) -> None:
-        """Take a callback whose body is here already, with all others of this turn of the event loop.
+    def take_soon(self, path: str, headers: list[tuple[bytes, bytes]], body: bytes, exchange: Exchange) -> None:
+        """Take a POSTed callback whose body is here already, with all others of this turn of the event loop.
 
         `serve` does the same in more steps. One after the other, without anything else between them, they cost half.
         """
         if not self._crowd:
             asyncio.get_running_loop().call_soon(self._take_crowd)
-        self._crowd.append((scope, body, exchange))
+        self._crowd.append((path, headers, body, exchange))
 
     def _take_crowd(self) -> None:
         crowd, self._crowd = self._crowd, []
-        for scope, body, exchange in crowd:
-            visit = _Visit(scope)
+        for path, headers, body, exchange in crowd:
+            visit = _Visit(headers)
             try:
-                taken = self._take_whole(visit, scope, body, exchange)
+                taken = self._take_whole(visit, path, body, exchange)
             except Refused as refused:
                 self._reject(visit, refused)
                 exchange.refuse(refused)
@@ -143,44 +156,41 @@ class Callbacks:
                 if not taken:
                     exchange.decline()
 
-    def _take_whole(self, visit: _Visit, scope: Scope, body: bytes, exchange: Exchange) -> bool:
+    def _take_whole(self, visit: _Visit, path: str, body: bytes, exchange: Exchange) -> bool:
         """Take it, unless it needs more: a challenge, one that is too large, or before the ledger is open."""
         state, settings, size = self._state, self._state.settings, len(body)
         room = not state.inflight_bytes or state.inflight_bytes + size <= settings.max_inflight_bytes
         if state.intake is None or size > settings.max_body_bytes or not room:
             return False
-        provider = self._route(visit, scope["method"], scope["path"][len(PREFIX) :])
+        provider = self._route(visit, "POST", path[len(PREFIX) :])
         if provider.handshakes:
             return False
-        declared_length(visit.headers, settings.max_body_bytes)
         now = datetime.now(UTC)
         trust = self._verify(visit, provider, body, now)
         callback = Callback(body=body, headers=kept_headers(visit.headers, self._first[visit.name]), received_at=now)
         arrival = state.intake.arrival(provider, visit.task_id, trust, callback)
         state.inflight_bytes += size
-        state.intake.enter(arrival).add_done_callback(_Taken(self, visit, arrival, exchange))
+        state.intake.enter_for(_Taken(self, visit, arrival, exchange), arrival)
         return True
 
-    def settle(self, visit: _Visit, arrival: Arrival, future: "asyncio.Future[Receipt]") -> Receipt:
-        """Count what became of a callback that was taken whole.
-
-        Raises:
-            Refused: it was not stored.
-        """
+    def note_stored(self, taken: _Taken, receipt: Receipt) -> None:
+        """Count a callback that was taken whole and is stored."""
         state = self._state
-        state.inflight_bytes -= len(arrival.callback.body)
-        try:
-            receipt = future.result()
-        except (LedgerError, asyncio.CancelledError) as error:
-            stopping = LedgerUnavailable("the receiver is stopping")
-            refused = self._refused_by_ledger(error if isinstance(error, LedgerError) else stopping)
-            self._reject(visit, refused)
-            raise refused from None
+        state.inflight_bytes -= len(taken.arrival.callback.body)
         if state.intake is not None:
-            state.intake.tell(arrival, receipt)
+            state.intake.tell(taken.arrival, receipt)
         state.note_write(None)
-        state.tally.accept(visit.name, receipt.verdict.value, time.perf_counter() - visit.began)
-        return receipt
+        state.tally.accept(taken.visit.name, receipt.verdict.value, time.perf_counter() - taken.visit.began)
+
+    def note_unstored(self, taken: _Taken, error: Exception) -> Refused:
+        """Count one that could not be stored; gives how it is answered."""
+        self._state.inflight_bytes -= len(taken.arrival.callback.body)
+        if not isinstance(error, LedgerError):  # a bug of ours: tried again, it may well go better
+            log.error("callback.failed", task=taken.visit.task_id, error=type(error).__name__)
+            error = LedgerUnavailable(f"the ledger failed ({type(error).__name__})")
+        refused = self._refused_by_ledger(error)
+        self._reject(taken.visit, refused)
+        return refused
 
     def _reject(self, visit: _Visit, refused: Refused) -> None:
         self._state.rejections.add(visit.name, refused.word, visit.task_id, refused.detail)

@@ -1,19 +1,20 @@
-"""Answers the usual callback without a coroutine: one that arrived whole, for `ringback serve` and `up`.
+"""Answers the usual callback without a coroutine: one that arrives whole, for `ringback serve` and `up`.
 
-uvicorn's protocol starts a task per request, which reads the body from it, waits, and writes the answer back through it
-in two messages: half of what a callback costs. Here a callback whose body came with its headers is handed over as it
-is, together with all others that the same turn of the event loop brought, and its answer is written when the ledger
-has committed. Whatever is not usual (a body in parts, a refusal, another path) takes uvicorn's own way; behaviour is
-the same, and the tests run on both.
+uvicorn's protocol parses a request piece by piece, starts a task for it, and has the answer written through two
+messages: most of what a callback costs. Here a request that is a plain, complete POST of a callback in one piece is
+handed over as it is, together with all others that the same turn of the event loop brought, and its answer is written
+in one piece when the ledger has committed. Everything else, whatever is only a little unusual, is left to uvicorn: no
+request is ever half read here, so nothing can be read in two ways. Behaviour is the same, and the tests run on both.
 
-It leans on private names of uvicorn (`_start_asgi_task`, the fields of a cycle), so it is used here alone, and a test
-fails if a new version changes them.
+It leans on a few names of uvicorn that are not documented (`cycle`, `server_state`), so it is used here alone, and the
+tests fail if a new version changes them.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
+import asyncio
+import re
+from http import HTTPStatus
+from typing import Any
 
-from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from receiver.web import answers
@@ -22,79 +23,173 @@ from receiver.web.app import Receiver
 from receiver.web.callbacks import PREFIX
 from ringback.model import Receipt
 
-HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+# A path that needs no decoding, and headers of visible ASCII without any freedom of form.
+WHOLE = re.compile(
+    rb"POST (%b[A-Za-z0-9._~/-]+) HTTP/1\.1\r\n((?:[A-Za-z0-9_-]+: ?[!-~][ -~]*\r\n){1,64})\r\n" % PREFIX.encode()
+)
+# What says how a message is framed, or what becomes of its connection: uvicorn's business.
+FRAMING = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", b"connection", b"keep-alive"})
+MOST_BYTES = 65_536
+
+Headers = list[tuple[bytes, bytes]]
 
 
 class DirectProtocol(HttpToolsProtocol):
     """One connection."""
 
-    _held: tuple[RequestResponseCycle, Any] | None = None  # a callback whose body is not whole yet
+    _keep_alive_seconds: float | None = None  # None: uvicorn's
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        app: Any = self.app
+        plain = not self.root_path and self.limit_concurrency is None
+        self._callbacks = app.callbacks if plain and isinstance(app, Receiver) else None
+        self._exchange: _Exchange | None = None  # what was handed over and is not answered yet
+        self._early = bytearray()  # what came meanwhile
+        self._parsing = False  # uvicorn's parser is inside of a message
+        self._closing = False
+        self._quiet_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
-        """Parse; what is not whole by now goes uvicorn's way."""
-        super().data_received(data)
-        if self._held is not None:
-            held, self._held = self._held, None
-            super()._start_asgi_task(*held)
+        """Hand a whole callback over; leave everything else to uvicorn."""
+        if self._exchange is not None:  # sent ahead: answers have to come in order
+            self._early += data
+            if len(self._early) > MOST_BYTES:
+                self.flow.pause_reading()
+        elif not (self._is_between() and self._hand_over(data)):
+            super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """Note that what comes next belongs to uvicorn."""
+        self._parsing = True
+        super().on_message_begin()
 
     def on_message_complete(self) -> None:
-        """Hand over a callback that is whole."""
+        """Note that a new message may begin."""
+        self._parsing = False
         super().on_message_complete()
-        if self._held is not None and self._held[0] is self.cycle:
-            (cycle, app), self._held = self._held, None
-            app.callbacks.take_soon(cast("Scope", cycle.scope), bytes(cycle.body), _Exchange(self, cycle, app))
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Hold a callback back until its body is there."""
-        unread = cycle is self.cycle and cycle.more_body and not cycle.waiting_for_100_continue
-        if unread and isinstance(app, Receiver) and cycle.scope["path"].startswith(PREFIX):
-            self._held = cycle, app
+    def shutdown(self) -> None:
+        """Close after the answer that is due, if one is."""
+        if self._exchange is not None:
+            self._closing = True
         else:
-            super()._start_asgi_task(cycle, app)
+            super().shutdown()
 
-    def start(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Have a request answered in uvicorn's way, by this application."""
-        super()._start_asgi_task(cycle, app)
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection; what was handed over is stored all the same."""
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        super().connection_lost(exc)
+
+    def _is_between(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return not self._parsing and (cycle is None or cycle.response_complete)
+
+    def _hand_over(self, data: bytes) -> bool:
+        """Tell whether it was a whole callback."""
+        found = WHOLE.match(data)
+        if found is None or self._callbacks is None:
+            return False
+        headers = [
+            (name.lower(), value.strip(b" "))
+            for name, _, value in (line.partition(b":") for line in found[2].split(b"\r\n")[:-1])
+        ]
+        end = found.end()
+        if not _is_usual(headers, len(data) - end):
+            return False
+        self._unset_keepalive_if_required()
+        self._exchange = _Exchange(self, data)
+        self._callbacks.take_soon(found[1].decode("ascii"), headers, data[end:], self._exchange)
+        return True
+
+    def decline(self, data: bytes) -> None:
+        """Have uvicorn read it after all."""
+        self._exchange = None
+        if not self._closing:
+            super().data_received(data)
+            self._go_on()
+
+    def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """Write an answer in one piece."""
+        self._exchange = None
+        if self.transport.is_closing():
+            return
+        parts = [STATUS_LINES[status]]
+        for name, value in (*self.server_state.default_headers, *headers):
+            parts += (name, b": ", value, b"\r\n")
+        close = self._closing or (b"connection", b"close") in headers
+        parts.append(b"content-length: %d\r\n%b\r\n" % (len(body), b"connection: close\r\n" if self._closing else b""))
+        parts.append(body)
+        self.transport.write(b"".join(parts))
+        self.server_state.total_requests += 1
+        if close:
+            self.transport.close()
+            return
+        self._wait_quietly()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Take up what was sent ahead."""
+        if self._early:
+            data, self._early = bytes(self._early), bytearray()
+            self.flow.resume_reading()
+            self.data_received(data)
+
+    def _wait_quietly(self) -> None:
+        """Close a connection that stays silent; one timer for all its requests, since each costs as much as a parse."""
+        self._quiet_since = self.loop.time()
+        if self._timer is None:
+            self._timer = self.loop.call_later(self._keep_alive_seconds or self.timeout_keep_alive, self._look)
+
+    def _look(self) -> None:
+        patience = self._keep_alive_seconds or self.timeout_keep_alive
+        left = self._quiet_since + patience - self.loop.time()
+        if self._exchange is not None or not self._is_between():
+            left = patience
+        if left > 0:
+            self._timer = self.loop.call_later(left, self._look)
+        else:
+            self.transport.close()
 
 
 class _Exchange:
     """One request that was handed over, and where its answer goes."""
 
-    __slots__ = ("_app", "_cycle", "_protocol")
+    __slots__ = ("_data", "_protocol")
 
-    def __init__(self, protocol: DirectProtocol, cycle: RequestResponseCycle, app: Any) -> None:
+    def __init__(self, protocol: DirectProtocol, data: bytes) -> None:
         self._protocol = protocol
-        self._cycle = cycle
-        self._app = app
+        self._data = data
 
     def decline(self) -> None:
         """Have it served in the ordinary way."""
-        self._protocol.start(self._cycle, self._app)
+        self._protocol.decline(self._data)
 
     def refuse(self, refused: Refused) -> None:
         """Answer that it is turned away."""
-        self._protocol.start(self._cycle, _refusing(refused))
+        self._protocol.answer(*answers.refusal(refused))
 
     def accept(self, receipt: Receipt) -> None:
-        """Answer that it is stored, in one write."""
-        cycle, protocol = self._cycle, self._protocol
-        if cycle.disconnected:
-            return
-        body = answers.acceptance(receipt)
-        parts = [HEAD % len(body)]
-        for name, value in cycle.default_headers:
-            parts += (name, b": ", value, b"\r\n")
-        parts.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
-        parts.append(body)
-        cycle.response_started = cycle.response_complete = True
-        protocol.transport.write(b"".join(parts))
-        if not cycle.keep_alive:
-            protocol.transport.close()
-        protocol.on_response_complete()
+        """Answer that it is stored."""
+        self._protocol.answer(200, JSON, answers.acceptance(receipt))
 
 
-def _refusing(refused: Refused) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    async def app(_: Scope, receive: Receive, send: Send) -> None:
-        await answers.refuse(receive, send, refused)
+JSON: Headers = [answers.JSON]
+STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 
-    return app
+
+def _is_usual(headers: Headers, size: int) -> bool:
+    """Tell whether the body is whole, and its framing beyond doubt."""
+    length = None
+    for name, value in headers:
+        if name == b"content-length":
+            if length is not None:
+                return False
+            length = value
+        elif name in FRAMING and not (name == b"connection" and value.lower() == b"keep-alive"):
+            return False
+    return length is not None and length == b"%d" % size

@@ -13,7 +13,7 @@ import structlog
 from receiver.web.fresh import Fresh
 from receiver.web.rejections import Rejections
 from receiver.web.tally import Tally
-from ringback.confirming import unconfirmable
+from ringback.confirming import unconfirmable, unverifiable
 from ringback.errors import LedgerError, LedgerUnavailable
 from ringback.intake import Intake
 from ringback.ledger import Ledger, open_ledger
@@ -121,3 +121,6 @@ class State:
         for provider, fix in unconfirmable(self.settings):
             consequence = "its callbacks are hints, which nothing can confirm"
             log.warning("receiver.cannot_confirm", provider=provider.name, consequence=consequence, fix=fix)
+        for provider, fix in unverifiable(self.settings, datetime.now(UTC)):
+            consequence = "its callbacks get 503"
+            log.warning("receiver.cannot_verify", provider=provider.name, consequence=consequence, fix=fix)

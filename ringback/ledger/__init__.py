@@ -15,6 +15,7 @@ from ringback.ledger.protocol import (
     Story,
     SubmitterLedger,
     Summary,
+    Waiter,
     Work,
     WorkerLedger,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "Story",
     "SubmitterLedger",
     "Summary",
+    "Waiter",
     "Work",
     "WorkerLedger",
     "open_ledger",

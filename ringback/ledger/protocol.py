@@ -172,15 +172,30 @@ class Summary:
     processes: tuple[Process, ...] = ()  # seen within the last minute
 
 
+class Waiter(Protocol):
+    """Who waits for a receipt: a future, or something that costs less. Told once, within the event loop."""
+
+    def done(self) -> bool:
+        """Tell whether it waits no more."""
+
+    def set_result(self, receipt: Receipt, /) -> None:
+        """Take the receipt."""
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Learn why there is none; both never raise."""
+
+
 class IntakeLedger(Protocol):
     """What the one door in needs."""
 
     def record(self, arrival: Arrival, *, timeout_seconds: float | None = None) -> "asyncio.Future[Receipt]":
         """Store one arrival: the event, the task's advance, or the reason why there is none. Grouped with others.
 
-        A future, since the hot path has no coroutine to spare for it. After the timeout, give or take a quarter of a
-        second, it raises LedgerUnavailable; the writing goes on.
+        After the timeout, give or take a quarter of a second, it raises LedgerUnavailable; the writing goes on.
         """
+
+    def record_for(self, waiter: Waiter, arrival: Arrival, *, timeout_seconds: float) -> None:
+        """Do the same for the hot path, which has neither a coroutine nor a future to spare; tells the waiter."""
 
     async def reject(self, counts: Mapping[tuple[str, str], int], now: datetime) -> None:
         """Add to the counts of rejected requests, by provider and reason."""

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 LARGEST = 64  # rows of one statement
+STEP = 8  # sizes from here on are multiples of it, so that few statements have to be kept prepared
 ROW = re.compile(r"VALUES (\([?, ]+\))")
 NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
@@ -29,7 +30,8 @@ def chunks(statement: str, rows: Sequence[Sequence[Any]]) -> Iterator[tuple[str,
     """Give the statement for these rows, with their values in a list: in few sizes, so that each is prepared once."""
     start = 0
     while start < len(rows):
-        size = min(LARGEST, 1 << (len(rows) - start).bit_length() - 1)
+        left = len(rows) - start
+        size = min(LARGEST, left if left < STEP else left - left % STEP)
         yield repeated(statement, size), [value for row in rows[start : start + size] for value in row]
         start += size
 

@@ -14,7 +14,7 @@ import aiosqlite
 
 from ringback.errors import LedgerError, LedgerMismatch, LedgerMissing, LedgerUnavailable
 from ringback.ledger import schema
-from ringback.ledger.protocol import Owed, Pattern, Process, Query, Sent, Settled, Story, Summary, Work
+from ringback.ledger.protocol import Owed, Pattern, Process, Query, Sent, Settled, Story, Summary, Waiter, Work
 from ringback.ledger.sqlite import deliveries, intake, keys, reports, tasks
 from ringback.ledger.sqlite.lock import FileLock
 from ringback.ledger.sqlite.thread import in_thread
@@ -100,6 +100,10 @@ class SqliteLedger:
     def record(self, arrival: Arrival, *, timeout_seconds: float | None = None) -> "asyncio.Future[Receipt]":
         """Store one arrival."""
         return self._writer.submit(self._record, arrival, timeout_seconds)
+
+    def record_for(self, waiter: Waiter, arrival: Arrival, *, timeout_seconds: float) -> None:
+        """Store one arrival, and tell the waiter."""
+        self._writer.put(self._record, arrival, waiter, timeout_seconds)
 
     def _record(self, db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
         return intake.record(db, arrivals, self._dedup)

@@ -82,7 +82,7 @@ def trouble(error: sqlite3.Error) -> LedgerUnavailable | None:
 class _Request:
     operation: Operation
     item: Any
-    future: "asyncio.Future[Any]"
+    waiter: Any  # a future, or a protocol.Waiter
 
 
 class Writer:
@@ -94,7 +94,7 @@ class Writer:
         self._on_commit = on_commit
         self._waiting: list[_Request] = []
         self._loop = asyncio.get_running_loop()
-        self._patience: Patience[asyncio.Future[Any]] = Patience(asyncio.Future.done, _give_up)
+        self._patience: Patience[Any] = Patience(lambda waiter: waiter.done(), _give_up)
         self._wake = asyncio.Event()
         self._closing = False
         self._lock_wait_seconds = WAIT_SECONDS
@@ -110,17 +110,21 @@ class Writer:
             LedgerRejected: this item can never be stored; its neighbours were.
         """
         future = self._loop.create_future()
+        self.put(operation, item, future, timeout_seconds)
+        return future
+
+    def put(self, operation: Operation, item: Any, waiter: Any, timeout_seconds: float | None = None) -> None:
+        """Do as `submit` does for a waiter that is there already: a future, or a `protocol.Waiter`."""
         if self._closing or len(self._waiting) >= QUEUE_BOUND:
             reason = "the ledger is closed" if self._closing else "too many requests wait for the ledger"
-            future.set_exception(LedgerUnavailable(reason))
-            return future
-        self._waiting.append(_Request(operation, item, future))
+            waiter.set_exception(LedgerUnavailable(reason))
+            return
+        self._waiting.append(_Request(operation, item, waiter))
         if timeout_seconds is not None:
-            self._patience.add(future, timeout_seconds, self._loop)
+            self._patience.add(waiter, timeout_seconds, self._loop)
         if self._task.done():  # a loop that ends has cancelled it, and what closes last still has something to write
             self._task = asyncio.create_task(self._run(), name="ringback-writer")
         self._wake.set()
-        return future
 
     async def read(self, function: Callable[[sqlite3.Connection], Answer]) -> Answer:
         """Read something on the write connection, between two batches."""
@@ -242,24 +246,24 @@ def _verdict(error: Exception) -> RingbackError:
     return LedgerRejected(f"this record cannot be stored ({type(error).__name__})")
 
 
-def _give_up(future: "asyncio.Future[Any]") -> None:
-    future.set_exception(LedgerUnavailable("the ledger did not commit in time"))
+def _give_up(waiter: Any) -> None:
+    waiter.set_exception(LedgerUnavailable("the ledger did not commit in time"))
 
 
 def _fail(batch: list[_Request], error: Exception) -> None:
     for request in batch:
-        if not request.future.done():
-            request.future.set_exception(error)
+        if not request.waiter.done():
+            request.waiter.set_exception(error)
 
 
 def _answer(requests: list[_Request], answers: Sequence[Any]) -> None:
     for request, answer in zip(requests, answers, strict=True):
-        if request.future.done():  # whoever waited has given up; it is written all the same
+        if request.waiter.done():  # whoever waited has given up; it is written all the same
             continue
         if isinstance(answer, Exception):
-            request.future.set_exception(answer)
+            request.waiter.set_exception(answer)
         else:
-            request.future.set_result(answer)
+            request.waiter.set_result(answer)
 
 
 async def close_locked(connection: aiosqlite.Connection, lock: FileLock) -> None:

@@ -8,15 +8,26 @@ import hmac
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
+from functools import lru_cache
 
 TASK_ID = re.compile(r"task_[0-9A-Za-z_]{1,64}")
 MAC_CHARACTERS = 32
+BLOCK = 64  # bytes of SHA-256
 
 
 def callback_mac(secret: bytes, provider: str, task_id: str) -> bytes:
     """Give the token of one task's callback URL: 32 characters of HMAC-SHA256 over `provider:task_id`."""
-    digest = hmac.digest(secret, f"{provider}:{task_id}".encode(), "sha256")
-    return urlsafe_b64encode(digest)[:MAC_CHARACTERS]
+    inner, outer = (prepared.copy() for prepared in _prepared(secret))
+    inner.update(f"{provider}:{task_id}".encode())
+    outer.update(inner.digest())
+    return urlsafe_b64encode(outer.digest())[:MAC_CHARACTERS]
+
+
+@lru_cache(maxsize=32)
+def _prepared(secret: bytes) -> "tuple[hashlib._Hash, hashlib._Hash]":
+    """Give the two hashes of HMAC-SHA256 (RFC 2104) with the key taken in already: half of its time for a short text."""
+    key = (hashlib.sha256(secret).digest() if len(secret) > BLOCK else secret).ljust(BLOCK, b"\0")
+    return hashlib.sha256(bytes(byte ^ 0x36 for byte in key)), hashlib.sha256(bytes(byte ^ 0x5C for byte in key))
 
 
 def callback_url(public_url: str, secret: bytes, provider: str, task_id: str) -> str:
