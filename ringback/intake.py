@@ -6,6 +6,7 @@ a handler and never sends anything. Called by `receiver.web` for every push and 
 
 import asyncio
 from datetime import datetime
+from functools import lru_cache
 
 import structlog
 
@@ -25,8 +26,9 @@ class Intake:
 
     def __init__(self, ledger: IntakeLedger, settings: Settings) -> None:
         self._ledger = ledger
-        self._settings = settings
         self._timeout_seconds = settings.commit_timeout_seconds
+        self._confirms = lru_cache(maxsize=256)(settings.confirms)
+        self._tells = settings.log_level in ("debug", "info")
         self._log = log.bind()  # now, rather than anew for every line
 
     async def pushed(self, provider: Provider, task_id: str | None, trust: Trust, callback: Callback) -> Receipt:
@@ -41,7 +43,7 @@ class Intake:
 
     def arrival(self, provider: Provider, task_id: str | None, trust: Trust, callback: Callback) -> Arrival:
         """Read an authentic callback, or keep it as a hint where its trust is below what its provider needs."""
-        if self._settings.confirms(provider, trust):
+        if self._confirms(provider, trust):
             return _hint(provider, task_id, trust, callback, "unconfirmed")
         said, reason = _read(provider, callback)
         reading, notice = (None, said) if isinstance(said, Notice) else (said, None)
@@ -101,6 +103,8 @@ class Intake:
 
     def tell(self, arrival: Arrival, receipt: Receipt) -> Receipt:
         """Tell the log what became of an arrival."""
+        if not self._tells:  # what is never written shall not be put together either
+            return receipt
         self._log.info(
             TOLD[arrival.source],
             provider=arrival.provider,

@@ -150,7 +150,8 @@ class Callbacks:
             except Refused as refused:
                 self._reject(visit, refused)
                 exchange.refuse(refused)
-            except Exception:  # a bug of ours: in the ordinary way it is answered and logged, and harms nobody else
+            except Exception:  # a bug of ours: in the ordinary way it is answered, and harms nobody else
+                log.exception("callback.untaken", provider=visit.name, task=visit.task_id)
                 exchange.decline()
             else:
                 if not taken:

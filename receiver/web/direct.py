@@ -118,19 +118,33 @@ class DirectProtocol(HttpToolsProtocol):
         self._exchange = None
         if self.transport.is_closing():
             return
-        parts = [STATUS_LINES[status]]
-        for name, value in (*self.server_state.default_headers, *headers):
-            parts += (name, b": ", value, b"\r\n")
         close = self._closing or (b"connection", b"close") in headers
-        parts.append(b"content-length: %d\r\n%b\r\n" % (len(body), b"connection: close\r\n" if self._closing else b""))
-        parts.append(body)
-        self.transport.write(b"".join(parts))
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        if self._closing:
+            lines.append(b"connection: close\r\n")
+        self._write(STATUS_LINES[status], b"".join(lines), body)
         self.server_state.total_requests += 1
         if close:
             self.transport.close()
             return
         self._wait_quietly()
         self._go_on()
+
+    def accept(self, body: bytes) -> None:
+        """Write the usual answer."""
+        if self._closing or self.transport.is_closing():
+            self.answer(200, JSON, body)
+            return
+        self._exchange = None
+        self._write(STATUS_LINES[200], JSON_LINE, body)
+        self.server_state.total_requests += 1
+        self._wait_quietly()
+        if self._early:
+            self._go_on()
+
+    def _write(self, status: bytes, lines: bytes, body: bytes) -> None:
+        usual = _usual_lines(self.server_state.default_headers)
+        self.transport.write(b"%b%b%bcontent-length: %d\r\n\r\n%b" % (status, usual, lines, len(body), body))
 
     def _go_on(self) -> None:
         """Take up what was sent ahead."""
@@ -175,10 +189,24 @@ class _Exchange:
 
     def accept(self, receipt: Receipt) -> None:
         """Answer that it is stored."""
-        self._protocol.answer(200, JSON, answers.acceptance(receipt))
+        self._protocol.accept(answers.acceptance(receipt))
+
+
+class _Usual:
+    """The lines that every answer begins with: uvicorn renews their list every second, for the date."""
+
+    headers: Headers | None = None
+    lines = b""
+
+
+def _usual_lines(headers: Headers) -> bytes:
+    if _Usual.headers is not headers:
+        _Usual.headers, _Usual.lines = headers, b"".join(b"%b: %b\r\n" % header for header in headers)
+    return _Usual.lines
 
 
 JSON: Headers = [answers.JSON]
+JSON_LINE = b"%b: %b\r\n" % answers.JSON
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 
 

@@ -12,6 +12,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ringback.model import Reading, Result, TaskState
 from ringback.providers import reading
+from ringback.providers.reading import EARLIEST_SECONDS, LATEST_SECONDS
 
 MICRODOLLARS_PER_QUOTA = 2  # PROVIDERS A: 500000 quota = 1 USD
 
@@ -49,7 +50,6 @@ def read_usual(body: bytes, now: datetime, life: timedelta) -> Reading | None:
         return None
     if push.event is not UNSET or push.result.video_url is not UNSET or not reading.TASK_ID.fullmatch(push.task_id):
         return None
-    since = min(reading.moment_of(push.completed_at) or now, now)
     made = push.result
     found = [("video", entry) for entry in made.videos]
     if made.images or made.audios:
@@ -57,13 +57,18 @@ def read_usual(body: bytes, now: datetime, life: timedelta) -> Reading | None:
     return Reading(
         status=TaskState.COMPLETED,
         provider_id=push.task_id,
-        results=_results(found, since + life),
+        results=_results(found, push.completed_at, now, life),
         progress=push.progress if push.progress is not None and 0 <= push.progress <= 100 else None,
         charged_microdollars=charged(push.cost),
     )
 
 
-def _results(found: list[tuple[str, _Media]], estimate: datetime) -> tuple[Result, ...]:
+def _results(
+    found: list[tuple[str, _Media]], completed_at: int | None, now: datetime, life: timedelta
+) -> tuple[Result, ...]:
+    estimate = now
+    if not all(entry.expires_at and EARLIEST_SECONDS <= entry.expires_at < LATEST_SECONDS for _, entry in found):
+        estimate = min(reading.moment_of(completed_at) or now, now) + life
     return reading.results(
         (
             (kind, url, entry.expires_at)

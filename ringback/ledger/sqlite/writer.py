@@ -29,8 +29,6 @@ Operation = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
 QUEUE_BOUND = 10_000
 BATCH_BOUND = 1_000
 IMPATIENT_SECONDS = 0.2  # how long to wait for the lock after it was not to be had
-BUSY = 4  # from so many in the last batch on, the next one waits for the rest of the crowd…
-GATHER_SECONDS = 0.0003  # …as long as it grows in this time
 CHECKPOINT_REQUESTS = 2_000  # so many writes, some 5 MiB of WAL, then it is copied into the database
 BATCH_COST = 12  # a batch touches about as many pages by itself as so many requests: alone 34 kB, among 64 under 3 kB
 CHECKPOINT_IDLE_SECONDS = 1.0
@@ -98,7 +96,7 @@ class Writer:
         self._wake = asyncio.Event()
         self._closing = False
         self._lock_wait_seconds = WAIT_SECONDS
-        self._last = 0  # how many waited for the last batch
+        self._last = 0  # how many were in the last batch
         self._dirty = 0  # requests committed since the last checkpoint
         self._task = asyncio.create_task(self._run(), name="ringback-writer")
 
@@ -146,25 +144,16 @@ class Writer:
                 if not self._waiting:
                     await self._rest()
                     continue
-                if self._last > BUSY:
-                    await self._gather()
-                self._last = len(self._waiting)
-                batch, self._waiting = self._waiting[:BATCH_BOUND], self._waiting[BATCH_BOUND:]
+                # Half of those who wait and those who were just answered, and who may be on their way again: so the
+                # event loop and SQLite's thread each have one half in hand. Taking all, the halves drift apart until
+                # one is nearly everybody, and then the two take turns instead of working at the same time.
+                size = min(BATCH_BOUND, (len(self._waiting) + self._last + 1) // 2)
+                batch, self._waiting = self._waiting[:size], self._waiting[size:]
+                self._last = len(batch)
                 await self._write(batch)
         finally:  # nobody may wait for a writer that is gone: a loop that ends cancels it before it closes the ledger
             _fail([*batch, *self._waiting], LedgerUnavailable("the ledger's writer was stopped"))
             self._waiting = []
-
-    async def _gather(self) -> None:
-        """Let a crowd come together before the next batch, as long as it still grows.
-
-        Those who were just answered come back while the others wait. Without this they split into two halves that
-        take turns: twice the commits, and the event loop and SQLite's thread in each other's way (a fifth slower).
-        """
-        before = -1
-        while before < len(self._waiting):
-            before = len(self._waiting)
-            await asyncio.sleep(GATHER_SECONDS)
 
     async def _rest(self) -> None:
         self._wake.clear()
