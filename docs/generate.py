@@ -45,7 +45,7 @@ In place of `<PROVIDER>`: {names}. In `ringback.toml` they stand in a table of t
 One that is none of these can be [described there](../how-to/custom-provider.md), and has the same settings.
 
 In `ringback.toml`, `secret` is a text as in the variable, or a list of texts and of
-`{{ value = "…", until = 2026-12-31T00:00:00Z }}`.
+`{{ value = "…", until = 2026-12-31T00:00:00Z }}`. One with a comma needs the list, one with ` until` a table in it.
 
 """
 
@@ -54,6 +54,7 @@ NOTES = """
 
 - An empty variable counts as not set, which is how compose files write it. Only an empty `RINGBACK_SECRET`, or an empty
   item in its list, stops the start.
+- A secret or key that stands in quotes stops the start: the shell takes them away, an env file of a container does not.
 - Where a platform sets `PORT`, it is the port unless `RINGBACK_PORT` is set, and the receiver listens on `0.0.0.0`.
 - `ringback up` and `ringback demo` make a secret where none is set, in `<database>.secret` beside the database. The
   others read it there.

@@ -1,20 +1,26 @@
-"""Whose callbacks are only hints here, so that nothing becomes an event until a poller has asked.
+"""Whose callbacks are only hints here, so that nothing becomes an event until a poller has asked; and whose get 503.
 
 For what tells people about it: readiness, `ringback doctor`, and the log at the start. Whether a callback is a hint is
 `Settings.confirms`.
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from ringback.model import Confirm, Trust
 from ringback.providers import CATALOGUE, Provider
 from ringback.settings import Settings, variable_name
 
 
+def trust_here(provider: Provider, settings: Settings) -> Trust:
+    """Give the grade that its callbacks reach with what is set here."""
+    unsigned = provider.scheme_optional and not settings.provider(provider.name).secret
+    return Trust.TOKEN if unsigned else provider.trust
+
+
 def confirmed(settings: Settings) -> tuple[Provider, ...]:
     """Give the providers in use whose callbacks have to be confirmed by a fetch."""
-    found = (provider for provider in settings.catalogue.values() if provider.pushes and _is_used(settings, provider))
-    return tuple(provider for provider in found if settings.confirms(provider, _grade(settings, provider)))
+    return tuple(one for one in _in_use(settings) if settings.confirms(one, trust_here(one, settings)))
 
 
 def unconfirmable(settings: Settings) -> Iterator[tuple[Provider, str]]:
@@ -27,15 +33,26 @@ def unconfirmable(settings: Settings) -> Iterator[tuple[Provider, str]]:
             yield provider, f"set {variable_name((provider.name, 'api_key'))}"
 
 
+def unverifiable(settings: Settings, now: datetime) -> Iterator[tuple[Provider, str]]:
+    """Give the providers in use that sign, where no secret is valid: all they send gets 503. Each with what to do."""
+    for provider in _in_use(settings):
+        scheme, variable = provider.scheme, variable_name((provider.name, "secret"))
+        if scheme is None or scheme.fetches_keys:
+            continue
+        keys = settings.keys(provider.name)
+        if keys and not any(key.until is None or now < key.until for key in keys):
+            yield provider, f"set {variable} to the secret that it signs with now: all that are set have ended"
+        elif not keys and not provider.scheme_optional:
+            yield provider, f"set {variable}: {scheme.secret_form}"
+
+
+def _in_use(settings: Settings) -> Iterator[Provider]:
+    """Give the providers that call back and with which the user has set anything up."""
+    return (one for one in settings.catalogue.values() if one.pushes and _is_used(settings, one))
+
+
 def _is_used(settings: Settings, provider: Provider) -> bool:
     """Tell whether the user has set anything up with it; who wrote it into ringback.toml has."""
     given = settings.provider(provider.name)
     set_up = bool(given.secret or given.api_key) or given.confirm is Confirm.ALWAYS
     return set_up or CATALOGUE.get(provider.name) is not provider
-
-
-def _grade(settings: Settings, provider: Provider) -> Trust:
-    """Give the grade that its callbacks reach as it is configured."""
-    if provider.scheme_optional and not settings.provider(provider.name).secret:
-        return Trust.TOKEN
-    return provider.trust

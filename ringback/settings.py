@@ -286,8 +286,9 @@ def _knob_of_variable(name: str, known: Mapping[str, Knob]) -> Knob:
 
 def _parse(label: str, knob: Knob, value: str) -> Any:
     provider, name = knob
+    metadata = (PER_PROVIDER if provider else GENERAL)[name].metadata
     try:
-        return (PER_PROVIDER if provider else GENERAL)[name].metadata["parse"](value)
+        return metadata["parse"](read.unquoted(value) if metadata["secret"] else value)
     except ValueError as error:
         raise SettingsError(f"{label}: {error}") from None
 
@@ -305,14 +306,26 @@ def _from_file(file: ConfigFile) -> tuple[dict[Knob, Any], Mapping[str, Provider
         keys: Keys = ("providers", name)
         own = name not in CATALOGUE
         if own and "scheme" not in entries:
-            hint = "or the scheme of a provider of your own (docs/how-to/custom-provider.md)"
-            raise TableError(keys, f"{nearest(name, sorted(CATALOGUE)).removesuffix('?')}, {hint}")
+            _check_described(keys, name, entries)
         _collect(keys, name, {key: value for key, value in entries.items() if not own or key in PER_PROVIDER}, values)
         if own:
             given = Common(**{knob: values.get((name, knob)) for knob in ("base_url", "jwks_url", "confirm")})
             catalogue[name] = read_custom(name, entries, keys, given, PER_PROVIDER)
     _collect((), None, {key: value for key, value in file.values.items() if key != "providers"}, values)
     return values, catalogue
+
+
+def _check_described(keys: Keys, name: str, entries: Mapping[str, Any]) -> None:
+    """Refuse a table of nobody we know that has no scheme, unless other keys describe a provider: then only that lacks.
+
+    Raises:
+        TableError: names the misspelt scheme, or a provider that may be meant.
+    """
+    for misspelt in difflib.get_close_matches("scheme", [key for key in entries if key not in PER_PROVIDER], n=1):
+        raise unknown_key((*keys, misspelt), "did you mean scheme?")
+    if not KEYS_OF_CUSTOM & entries.keys():
+        hint = "or the scheme of a provider of your own (docs/how-to/custom-provider.md)"
+        raise TableError(keys, f"{nearest(name, sorted(CATALOGUE)).removesuffix('?')}, {hint}")
 
 
 def _tables(providers: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -333,7 +346,7 @@ def _collect(keys: Keys, provider: str | None, entries: Mapping[str, Any], into:
 def _hint(provider: str | None, name: str, known: Mapping[str, Any]) -> str:
     if provider and name in KEYS_OF_CUSTOM:
         return f"{provider} is built in; to describe a provider of your own, choose another name"
-    return nearest(name, known)
+    return nearest(name, known if provider else [*known, "providers"])
 
 
 def _file_value(keys: Keys, knob: Knob, value: Any) -> Any:

@@ -5,6 +5,7 @@ Called by `ringback.settings`, which declares the settings.
 """
 
 import difflib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
@@ -16,6 +17,7 @@ from ringback.model import Confirm
 from ringback.providers.table import Keys, Table, TableError, type_name
 
 SECRET_BYTES = 32
+LEFT_OVER_UNTIL = re.compile(r"\suntil\b", re.IGNORECASE)
 
 
 def text(value: str) -> str:
@@ -25,11 +27,30 @@ def text(value: str) -> str:
     return value.strip()
 
 
-def secrets(value: str) -> tuple[bytes, ...]:
-    """Read a comma-separated list of secrets of ours."""
-    items = [item.strip().encode() for item in value.split(",")]
+def unquoted(value: str) -> str:
+    """Refuse secrets in quotes, which a shell removes and the env file of a container does not; gives the value."""
+    for item in (value, *value.split(",")):
+        secret = item.partition(" until=")[0].strip()
+        if len(secret) > 1 and secret[0] == secret[-1] and secret[0] in "\"'":
+            raise ValueError("stands in quotes, which would be a part of it; remove them")
+    return value
+
+
+def _items(value: str) -> list[str]:
+    """Take a list of secrets apart."""
+    items = [item.strip() for item in value.split(",")]
+    if items == [""]:
+        raise ValueError("expected a secret, got none; set one, or remove the setting")
     if not all(items):
         raise ValueError("one of the comma-separated secrets is empty; remove the extra comma")
+    return items
+
+
+def secrets(value: str) -> tuple[bytes, ...]:
+    """Read a comma-separated list of secrets of ours."""
+    items = [item.encode() for item in _items(value)]
+    if LEFT_OVER_UNTIL.search(value):
+        raise ValueError("these secrets have no until=; take the old one out when no task waits under it any more")
     if any(len(item) < SECRET_BYTES for item in items):
         raise ValueError(
             f"each secret needs at least {SECRET_BYTES} bytes; make one with: "
@@ -48,14 +69,13 @@ class Secret:
 
 def provider_secrets(value: str) -> tuple[Secret, ...]:
     """Read a list such as `whsec_new, whsec_old until=2026-12-31T00:00:00Z`."""
-    items = [item.strip() for item in value.split(",")]
-    if not all(items):
-        raise ValueError("one of the comma-separated secrets is empty; remove the extra comma")
-    return tuple(map(_provider_secret, items))
+    return tuple(map(_provider_secret, _items(value)))
 
 
 def _provider_secret(item: str) -> Secret:
     secret, marker, until = item.rpartition(" until=")
+    if LEFT_OVER_UNTIL.search(secret if marker else item):
+        raise ValueError("did you mean until=? It stands once, behind the secret: ` until=2026-12-31T00:00:00Z`")
     if not marker:
         return Secret(text=item)
     try:
@@ -88,6 +108,8 @@ def _secret_of_file(item: Any, keys: Keys) -> Secret:
     secret = table.text("value", str.strip)
     if secret is None:
         raise table.missing("value", "the secret")
+    if type(item) is str and LEFT_OVER_UNTIL.search(secret):
+        raise TableError(keys, 'did you mean { value = "…", until = 2026-12-31T00:00:00Z }?')
     until = table.values.get("until")
     if until is None:
         return Secret(text=secret)

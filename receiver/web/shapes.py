@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from base64 import b64encode
+from collections.abc import Mapping
 from typing import Any
 
 from ringback.ledger import KeptCallback, Owed, Story, Summary
@@ -67,9 +68,10 @@ def story_shape(story: Story) -> dict[str, Any]:
 
 
 def summary_shape(summary: Summary) -> dict[str, Any]:
-    """Give the counts; rejections as a list, since JSON has no pairs for keys."""
-    rejections = [
-        {"provider": provider, "reason": reason, "count": count}
-        for (provider, reason), count in summary.rejections.items()
-    ]
-    return fields_of(summary, "rejections") | {"rejections": rejections}
+    """Give the counts; rejections as lists, since JSON has no pairs for keys."""
+    rejections = {"rejections": summary.rejections, "new_rejections": summary.new_rejections}
+    return fields_of(summary, *rejections) | {name: _listed(counts) for name, counts in rejections.items()}
+
+
+def _listed(counts: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
+    return [{"provider": provider, "reason": reason, "count": count} for (provider, reason), count in counts.items()]

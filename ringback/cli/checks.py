@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -11,10 +11,13 @@ from pathlib import Path
 from ringback.confirming import confirmed, unconfirmable
 from ringback.errors import HandlersError, LedgerError
 from ringback.ledger import Ledger, Query, Summary
+from ringback.lifecycle import TERMINAL
+from ringback.model import TaskState
 from ringback.providers.signatures import fingerprint
 from ringback.secret_file import secret_path
 from ringback.settings import CONFIG_FILE, PREFIX, Settings
 
+OPEN = [state for state in TaskState if state not in TERMINAL]
 FAST_CLOCK = timedelta(minutes=1)
 SAME_TIME = timedelta(minutes=2)  # a worker renews what it tells of its handlers at least once a minute
 
@@ -29,17 +32,18 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """What was looked at, what was found, and what to do about it."""
+    """What was looked at, what was found (`details`: the parts of it, by name), and what to do about it."""
 
     mark: Mark
     name: str
     found: str
     advice: str | None = None
+    details: Sequence[tuple[str, str]] = ()
 
 
-def good(name: str, found: str) -> Check:
+def good(name: str, found: str, details: Sequence[tuple[str, str]] = ()) -> Check:
     """All is well."""
-    return Check(mark=Mark.GOOD, name=name, found=found)
+    return Check(mark=Mark.GOOD, name=name, found=found, details=details)
 
 
 def doubtful(name: str, found: str, advice: str) -> Check:
@@ -122,12 +126,22 @@ def _handlers_elsewhere(summary: Summary) -> Check:
     return doubtful("handlers", found, "start their worker: `ringback up` or `ringback work`, with --handlers")
 
 
-async def of_ledger(settings: Settings, ledger: Ledger, now: datetime) -> list[Check]:
+async def of_ledger(settings: Settings, ledger: Ledger, summary: Summary, now: datetime) -> list[Check]:
     """Look at what the ledger says."""
-    summary = await ledger.summary(now)
     checks = [*of_both(settings, summary), await _writable(settings, ledger, now)]
     checks += [*_keys(settings, summary), *_processes(settings, summary), *_work(summary)]
     return [*checks, await _clock(ledger, now)]
+
+
+async def waiting(settings: Settings, ledger: Ledger) -> frozenset[str]:
+    """Name the providers that nobody can be asked of, since there is no API key, and of which a task is open."""
+    asked = [name for name in settings.catalogue if settings.provider(name).secret]
+    found = set()
+    for name in (name for name in asked if settings.provider(name).api_key is None):
+        for state in OPEN:
+            if await ledger.tasks(Query(provider=name, state=state, limit=1)):
+                found.add(name)
+    return frozenset(found)
 
 
 async def _writable(settings: Settings, ledger: Ledger, now: datetime) -> Check:

@@ -41,33 +41,39 @@ def doctor(as_json: bool) -> None:
 
 async def _examine() -> "list[Check]":
     from ringback.cli.checks import bad, of_settings
-    from ringback.cli.provider_checks import of_providers
 
     try:
         settings = load_settings(quiet=True)
     except SettingsError as error:
         return [bad("settings", str(error), "correct this first; the rest was not checked")]
-    looked_at = [*of_settings(settings), *of_providers(settings, datetime.now(UTC))]
-    return [*looked_at, *await _examine_ledger(settings)]
+    return [*of_settings(settings), *await _examine_the_rest(settings, datetime.now(UTC))]
 
 
-async def _examine_ledger(settings: Settings) -> "list[Check]":
-    from ringback.cli.checks import bad, doubtful, of_both, of_ledger
+async def _examine_the_rest(settings: Settings, now: datetime) -> "list[Check]":
+    """Look at providers and ledger; what is open in the ledger decides how much a provider lacks."""
+    from ringback.cli.checks import bad, doubtful, of_both, of_ledger, waiting
+    from ringback.cli.provider_checks import of_providers
+    from ringback.cli.rejection_checks import of_rejections
     from ringback.ledger import Summary
 
     try:
         async with opened_ledger(settings) as ledger:
-            return await of_ledger(settings, ledger, datetime.now(UTC))
+            summary = await ledger.summary(now)
+            providers = [*of_providers(settings, now, await waiting(settings, ledger))]
+            refusals = [*of_rejections(settings, summary.new_rejections)]
+            return [*providers, *refusals, *await of_ledger(settings, ledger, summary, now)]
     except LedgerMissing as error:
         database = doubtful("database", str(error), "it is made at the first start")
     except LedgerError as error:
         database = bad("database", str(error), "nothing can be stored until this is repaired")
-    return [*of_both(settings, Summary()), database]
+    return [*of_providers(settings, now), *of_both(settings, Summary()), database]
 
 
 def _print(check: "Check") -> None:
     mark = click.style(check.mark, fg=COLOURS[check.mark]) if _coloured() else str(check.mark)
     click.echo(f"{mark} {check.name}: {printable(check.found)}")
+    for name, value in check.details:
+        click.echo(f"    {name}: {printable(value)}")
     if check.advice:
         click.echo(f"    → {printable(check.advice)}")
 

@@ -9,7 +9,7 @@ from ringback.cli.group import CommandGroup, examples, printable
 from ringback.cli.options import json_option, limit_option, provider_option
 from ringback.cli.run import load_settings, opened_ledger, run
 from ringback.errors import NotFound
-from ringback.model import Event, EventType
+from ringback.model import Event, EventType, Source
 from ringback.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def list_events(kind: str | None, provider: str | None, task: str | None, limit:
     if as_json:
         show.print_json({"events": [event_shape(event, whole=False) for event in found]})
         return
-    columns = ("id", "type", "provider", "task id", "source", "standing", "duplicates", "received")
+    columns = ("id", "type", "provider", "task id", "source", "trust", "standing", "duplicates", "received")
     show.print_table(columns, (_row(event) for event in found), empty="no events")
 
 
@@ -81,6 +81,7 @@ def _row(event: Event) -> tuple[Any, ...]:
         event.provider,
         event.task_id,
         event.source,
+        event.trust if event.source is Source.CALLBACK else None,
         standing_text(event),
         event.duplicates,
         event.received_at,

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Iterator
 from datetime import timedelta
 
+from ringback.confirming import trust_here
 from ringback.model import Confirm, Trust
 from ringback.providers import CATALOGUE, Provider
 from ringback.providers.handshakes import Handshake
@@ -23,6 +24,10 @@ HANDSHAKE_WORDS = {
     Handshake.WEBSUB: "a GET with `hub.challenge` is answered with it",
     Handshake.CLOUDEVENTS: "OPTIONS with WebHook-Request-Origin is answered with WebHook-Allowed-Origin",
 }
+# The rows about a provider of the user's own that `ringback providers show` has for every provider.
+TOLD_OF_ALL = frozenset(
+    {"scheme", "trust", "secret", "keys from", "callbacks", "handshakes", "event id", "retry window"}
+)
 UNITS = ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "min"))
 
 
@@ -56,15 +61,14 @@ def trust_text(provider: Provider) -> str:
     return f"{provider.trust}, else {Trust.TOKEN}" if optional else str(provider.trust)
 
 
-def trust_here(provider: Provider, settings: Settings) -> Trust:
-    """Give the grade that its callbacks reach with what is set here."""
-    unsigned = provider.scheme_optional and not settings.keys(provider.name)
-    return Trust.TOKEN if unsigned else provider.trust
-
-
 def event_id_text(provider: Provider) -> str:
     """Tell where its own event id stands."""
     return provider.event_id or "-"
+
+
+def event_id_name(provider: Provider) -> str:
+    """Tell the same in a word, for a table with little room: the first header, or path."""
+    return provider.event_id.removeprefix("header ").partition(" ")[0] or "-"
 
 
 def retry_text(provider: Provider) -> str:
@@ -136,8 +140,8 @@ def secret_text(provider: Provider) -> str | None:
     return scheme.secret_form + (" (only if you have set one up with it)" if provider.scheme_optional else "")
 
 
-def variables(provider: Provider, settings: Settings) -> Iterator[tuple[str, bool]]:
-    """Give the variables that mean something for it, and whether each is set (there or in ringback.toml)."""
+def meaningful(provider: Provider) -> frozenset[str]:
+    """Give the settings that mean something for it."""
     asks, signs = provider.submits or provider.fetches, provider.scheme is not None
     fetches_keys = provider.scheme is not None and provider.scheme.fetches_keys
     matters = {
@@ -146,12 +150,21 @@ def variables(provider: Provider, settings: Settings) -> Iterator[tuple[str, boo
         "usd_per_second": type(provider).price is not Provider.price,
         "secret": signs and not fetches_keys,
         "jwks_url": fetches_keys,
-        "confirm": provider.pushes and provider.fetches,
+        "confirm": provider.pushes and (provider.fetches or provider.trust is Trust.PARTIAL),
     }
+    return frozenset(name for name in PER_PROVIDER if matters.get(name, True))
+
+
+def given_settings(provider: Provider, settings: Settings) -> Iterator[str]:
+    """Give the settings that are set for it (by variable or in ringback.toml)."""
     given = settings.provider(provider.name)
-    for name in PER_PROVIDER:
-        if matters.get(name, True):
-            yield variable_name((provider.name, name)), getattr(given, name) not in (None, ())
+    return (name for name in PER_PROVIDER if getattr(given, name) not in (None, ()))
+
+
+def variables(provider: Provider, settings: Settings) -> Iterator[tuple[str, bool]]:
+    """Give the variables that mean something for it, and whether each is set."""
+    told, given = meaningful(provider), set(given_settings(provider, settings))
+    return ((variable_name((provider.name, name)), name in given) for name in PER_PROVIDER if name in told)
 
 
 def jwks_text(provider: Provider, settings: Settings) -> str | None:
@@ -175,3 +188,9 @@ def described(provider: Provider) -> list[tuple[str, str]]:
     from ringback.providers.custom import describe
 
     return describe(provider) if is_custom(provider) else []
+
+
+def further(provider: Provider) -> list[tuple[str, str]]:
+    """Give of that what is not a fact of every provider, and told as such already."""
+    rows = described(provider)
+    return [(name, value) for name, value in rows if name not in TOLD_OF_ALL and not value.startswith("no: ")]

@@ -8,6 +8,7 @@ import click
 from ringback.cli.group import CommandGroup, examples, printable
 from ringback.cli.options import json_option
 from ringback.cli.run import load_settings, run
+from ringback.confirming import trust_here
 from ringback.errors import RingbackError, Unreadable
 from ringback.providers import Provider, get_provider
 from ringback.settings import Settings
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from ringback.cli.rehearsal import Step
     from ringback.providers.signatures import Key
 
-FETCH_SECONDS = 4.0  # one fetch ends within three
-LOOK_SECONDS = 0.05
+COLUMNS = ("provider", "scheme", "trust", "event id", "submits", "polls", "URLs live", "retries for", "configured")
+NOT_WHERE_NARROW = ("event id", "URLs live", "retries for")  # `show` has them
+MARKS = {True: "✓", False: "✗", None: "-"}
 
 
 @click.group(cls=CommandGroup)
@@ -38,8 +40,11 @@ def list_providers(as_json: bool) -> None:
     if as_json:
         show.print_json({"providers": [_shape(provider, settings) for provider in known]})
         return
-    columns = ("provider", "scheme", "trust", "event id", "submits", "polls", "URLs live", "retries for", "configured")
-    show.print_table(columns, (_row(provider, settings) for provider in known), empty="no providers")
+    left_out = NOT_WHERE_NARROW if show.is_narrow() else ()
+    columns = [name for name in COLUMNS if name not in left_out]
+    rows = (_row(provider, settings) for provider in known)
+    told = ([value for name, value in zip(COLUMNS, row, strict=True) if name in columns] for row in rows)
+    show.print_table(columns, told, empty="no providers", unbroken=True)
 
 
 @providers.command("show", epilog=examples("ringback providers show replicate"))
@@ -118,7 +123,7 @@ def test(
         )
         steps = rehearsal.run()
     _report(provider, steps, as_json)
-    if not all(step.ok for step in steps):
+    if any(step.ok is False for step in steps):
         raise click.exceptions.Exit(1)
 
 
@@ -143,7 +148,7 @@ def _fetcher(provider: Provider, settings: Settings, jwks: bytes | None) -> "Cal
 
     def keys() -> "tuple[Key, ...]":
         if jwks is None:
-            return run(_fetch(provider, settings))
+            return run(_fetch(settings.provider(provider.name).jwks_url or provider.jwks_url or ""))
         try:
             return read_jwks(jwks)
         except Unreadable as error:
@@ -152,37 +157,29 @@ def _fetcher(provider: Provider, settings: Settings, jwks: bytes | None) -> "Cal
     return keys
 
 
-async def _fetch(provider: Provider, settings: Settings) -> "tuple[Key, ...]":
-    """Fetch a provider's public keys as the receiver does.
+async def _fetch(place: str) -> "tuple[Key, ...]":
+    """Fetch public keys as the receiver does.
 
     Raises:
-        RingbackError: none came in time; the log says why.
+        RingbackError: none came; says why.
     """
-    import asyncio
+    from ringback.outbound.jwks import NoKeys, fetch_keys
 
-    from ringback.outbound import KeySets
-
-    key_sets = KeySets(settings)
     try:
-        async with asyncio.timeout(FETCH_SECONDS):
-            while (keys := key_sets.keys(provider)) is None:  # noqa: ASYNC110 -- the receiver never waits for them
-                await asyncio.sleep(LOOK_SECONDS)
-            return keys
-    except TimeoutError:
-        place = settings.provider(provider.name).jwks_url or provider.jwks_url
-        raise RingbackError(f"no keys could be fetched from {place}") from None
-    finally:
-        await key_sets.close()
+        return await fetch_keys(place)
+    except NoKeys as error:
+        raise RingbackError(f"no keys could be fetched from {place}: {error}") from None
 
 
 def _report(provider: Provider, steps: "Sequence[Step]", as_json: bool) -> None:
     from ringback.cli import show
 
     if as_json:
-        show.print_json({"provider": provider.name, "ok": all(step.ok for step in steps), "steps": steps})
+        ok = not any(step.ok is False for step in steps)
+        show.print_json({"provider": provider.name, "ok": ok, "steps": steps})
         return
     for step in steps:
-        click.echo(f"{'✓' if step.ok else '✗'} {step.name}: {show.line(step.found)}")
+        click.echo(f"{MARKS[step.ok]} {step.name}: {show.line(step.found)}")
         if step.advice:
             click.echo(f"    → {printable(step.advice)}")
 
@@ -194,7 +191,7 @@ def _row(provider: Provider, settings: Settings) -> tuple[Any, ...]:
         provider.name,
         facts.scheme_text(provider),
         facts.trust_text(provider),
-        facts.event_id_text(provider),
+        facts.event_id_name(provider),
         facts.yes(provider.submits),
         facts.yes(provider.fetches),
         facts.length(provider.result_life),
@@ -234,7 +231,7 @@ def _shape_in_full(provider: Provider, settings: Settings) -> dict[str, Any]:
         "callback_urls": [url for url, _ in facts.callback_urls(provider, settings)],
         "headers": provider.scheme.header_names if provider.scheme else (),
         "secret_form": facts.secret_text(provider),
-        "confirm": settings.confirms(provider, facts.trust_here(provider, settings)) if provider.pushes else None,
+        "confirm": settings.confirms(provider, trust_here(provider, settings)) if provider.pushes else None,
         "retries": provider.retries or None,
         "base_url": settings.provider(provider.name).base_url or getattr(provider, "base_url", None),
         "models": provider.models,
@@ -247,7 +244,7 @@ def _fields(provider: Provider, settings: Settings) -> list[tuple[str, Any]]:
     """Give all there is to say, one fact a line; None is left out."""
     from ringback.cli import facts
 
-    scheme, pushes, trust = provider.scheme, provider.pushes, facts.trust_here(provider, settings)
+    scheme, pushes, trust = provider.scheme, provider.pushes, trust_here(provider, settings)
     fields: list[tuple[str, Any]] = [
         ("provider", provider.name + (", made in ringback.toml" if facts.is_custom(provider) else "")),
         ("documents", provider.documents or None),
@@ -267,4 +264,4 @@ def _fields(provider: Provider, settings: Settings) -> list[tuple[str, Any]]:
         ("result URLs live", facts.length(provider.result_life)),
         *((name, "set" if is_set else "not set") for name, is_set in facts.variables(provider, settings)),
     ]
-    return fields + facts.described(provider)
+    return fields + facts.further(provider)

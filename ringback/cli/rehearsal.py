@@ -27,7 +27,7 @@ class Step:
     """One thing that was looked at."""
 
     name: str
-    ok: bool
+    ok: bool | None  # None: there was nothing to look at, and it may matter
     found: str
     advice: str | None = None
 
@@ -102,7 +102,7 @@ class Rehearsal:
             raise self._fail("url", f"{provider.name} never calls back: its URLs get 404", "its tasks are polled")
         _, callbacks, address = (self._path or "").partition("/callbacks/")
         if not callbacks:
-            self._pass("url", "not given, so the token of a task's URL is not checked")
+            self._tell_no_url()
             return
         name, slash, tail = address.partition("?")[0].removesuffix("/").partition("/")
         if name != provider.name:
@@ -112,6 +112,18 @@ class Rehearsal:
             self._check_token(tail)
         else:
             self._check_account_endpoint()
+
+    def _tell_no_url(self) -> None:
+        if self._is_account_served():
+            self._pass("url", "not given: taken for the account's, which has no token")
+        else:
+            found = "not given, so the token of the task's URL is not checked; give it with --url"
+            self.steps.append(Step(name="url", ok=None, found=found))
+
+    def _is_account_served(self) -> bool:
+        provider = self._provider
+        signs = bool(self._settings.keys(provider.name)) or not provider.scheme_optional
+        return provider.open_endpoint or (provider.account_endpoint and signs)
 
     def _check_token(self, tail: str) -> None:
         task_id, _, mac = tail.rpartition(".")
@@ -128,17 +140,15 @@ class Rehearsal:
 
     def _check_account_endpoint(self) -> None:
         provider = self._provider
-        if provider.open_endpoint:
-            self._pass("url", "the account's; anybody may post there")
+        if self._is_account_served():
+            self._pass("url", "the account's; anybody may post there" if provider.open_endpoint else "the account's")
         elif not provider.account_endpoint:
             advice = "each task has a URL of its own: /callbacks/<provider>/<task id>.<mac>"
             raise self._fail("url", f"{provider.name} has no URL for the whole account: 404", advice)
-        elif provider.scheme_optional and not self._settings.keys(provider.name):
+        else:
             raise self._fail(
                 "url", "the account's URL is served only where a secret is set: 404", self._secret_advice()
             )
-        else:
-            self._pass("url", "the account's")
 
     def _find_keys(self) -> Keys:
         scheme = self._provider.scheme

@@ -60,16 +60,22 @@ def is_narrow() -> bool:
     return place.is_terminal and place.width < NARROW
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
-    """Print rows of values; columns called `id`, or that end so, are never cut."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str, unbroken: bool = False) -> None:
+    """Print rows of values; columns called `id`, or that end so, are never cut.
+
+    `unbroken` keeps all words whole, where there are few columns of short words.
+    """
     place = console()
+    values = [[cell(value) for value in row] for row in rows]
     framed = place.is_terminal
     table = Table(box=None, pad_edge=False, header_style="bold" if framed else "", padding=(0, 2, 0, 0))
-    for column in columns:
+    for position, column in enumerate(columns):
         whole = column == "id" or column.endswith(" id")
-        table.add_column(column, no_wrap=whole, overflow="fold")
-    for row in rows:
-        table.add_row(*(cell(value) for value in row))
+        words = [word for text in (column, *(row[position].plain for row in values)) for word in text.split()]
+        least = max(map(len, words)) if unbroken else None
+        table.add_column(column, no_wrap=whole, overflow="fold", min_width=least)
+    for row in values:
+        table.add_row(*row)
     if not table.row_count:
         click.echo(empty, err=True)
         return

@@ -12,6 +12,7 @@ import click
 from ringback.cli.group import Failure, examples, printable
 from ringback.cli.options import json_option
 from ringback.cli.run import load_settings, opened_ledger, run
+from ringback.confirming import confirmed, unconfirmable
 from ringback.errors import RingbackError, SettingsError, Unsupported
 from ringback.model import Task, TaskState, new_id
 from ringback.providers import Provider, Sample, get_provider
@@ -81,13 +82,15 @@ def trigger(
     url = f"{place.rstrip('/')}/callbacks/{provider}"
     if not one_url:
         url = _url_of_task(settings, place, task, forged=signing is _Signing.FORGED and keys is None)
-    sample = known.build_sample(task.provider_id or _chance(), TaskState(status), now)
+    sample_id = task.provider_id or _chance()
+    sample = known.build_sample(sample_id, TaskState(status), now)
     signature: Mapping[str, str] = {}
     if known.scheme is not None and keys is not None and signing is not _Signing.MISSING:
         event_id = _chance()
         signature = known.scheme.sign(sample.body, _key(provider, keys, signing), now=now, event_id=event_id)
     code, answer = _post(url, sample, signature)
-    _report(url, code, answer, as_json)
+    about = None if one_url and known.open_endpoint else sample_id if one_url else task.id
+    _report(url, code, answer, _note(known, settings, about) if _is_without_event(code, answer) else None, as_json)
     if code != 200:
         raise click.exceptions.Exit(1)
 
@@ -197,12 +200,37 @@ def _post(url: str, sample: Sample, signature: Mapping[str, str]) -> tuple[int, 
         connection.close()
 
 
-def _report(url: str, code: int, answer: str, as_json: bool) -> None:
+def _is_without_event(code: int, answer: str) -> bool:
+    """Tell whether it was stored without an event."""
+    import msgspec
+
+    try:
+        said = msgspec.json.decode(answer)
+    except ValueError:  # --url may lead anywhere
+        return False
+    return code == http.client.OK and type(said) is dict and "event" in said and said["event"] is None
+
+
+def _note(provider: Provider, settings: Settings, about: str | None) -> str:
+    """Say why there is no event, and what makes one. `about` is None where a stranger could have said as much."""
+    fix = next((fix for one, fix in unconfirmable(settings) if one is provider), None)
+    if fix is not None:
+        return f"a hint, which nothing here can confirm: {fix}"
+    if about is None:
+        return "a hint about a task that the ledger does not know, so nobody is asked; name one of its with --task"
+    if provider in confirmed(settings):
+        return f"a hint: the poller asks {provider.name}, and its answer counts; see: ringback tasks show {about}"
+    return f"stored, but it made no event; see: ringback tasks show {about}"
+
+
+def _report(url: str, code: int, answer: str, note: str | None, as_json: bool) -> None:
     from ringback.logs import mask
 
     if as_json:
         from ringback.cli.show import print_json
 
-        print_json({"url": mask(url), "status": code, "answer": answer})
-    else:
-        click.echo(f"POST {mask(url)}\n{code} {printable(answer)}")
+        print_json({"url": mask(url), "status": code, "answer": answer, "note": note})
+        return
+    click.echo(f"POST {mask(url)}\n{code} {printable(answer)}")
+    if note:
+        click.echo(note)

@@ -164,6 +164,7 @@ class Summary:
     waiting_events: int = 0  # not fanned out yet
     oldest_due_at: datetime | None = None  # of the pending deliveries
     rejections: Mapping[tuple[str, str], int] = field(default_factory=dict)  # by provider and reason
+    new_rejections: Mapping[tuple[str, str], int] = field(default_factory=dict)  # those of today and yesterday (UTC)
     unknown_sends: int = 0  # sent, without an answer, and not resendable
     open_by_url_key: Mapping[str, int] = field(default_factory=dict)  # open tasks per secret
     url_keys: tuple[str, ...] = ()  # fingerprints of the known secrets, newest first

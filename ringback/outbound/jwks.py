@@ -43,8 +43,8 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class _Refused(Exception):
-    """Why an answer is no key set, in our words."""
+class NoKeys(Exception):
+    """Why a fetch gave no keys, in our words."""
 
 
 class _Held:
@@ -151,19 +151,31 @@ class KeySets:
 
     async def _read(self, name: str, url: str) -> Keys | None:
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                keys = read_jwks(await _get(url, self._transport))
-        except (_Refused, Unreadable) as error:
-            reason = str(error)
-        except TimeoutError:
-            reason = f"no whole answer within {self._timeout_seconds:g} s"
-        except Exception as error:  # whatever a stranger's server, a proxy or the network does; the text may quote it
-            reason = type(error).__name__
-        else:
-            log.info("keys.fetched", provider=name, count=len(keys))
-            return keys
-        log.warning("keys.fetch_failed", provider=name, reason=reason)
-        return None
+            keys = await fetch_keys(url, transport=self._transport, timeout_seconds=self._timeout_seconds)
+        except NoKeys as error:
+            log.warning("keys.fetch_failed", provider=name, reason=str(error))
+            return None
+        log.info("keys.fetched", provider=name, count=len(keys))
+        return keys
+
+
+async def fetch_keys(url: str, *, transport: "Transport | None" = None, timeout_seconds: float = FETCH_SECONDS) -> Keys:
+    """Fetch one key set, once. Besides the receiver, `ringback providers test` does so.
+
+    Raises:
+        NoKeys: whatever went wrong; says what.
+    """
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            return read_jwks(await _get(url, transport))
+    except Unreadable as error:
+        raise NoKeys(str(error)) from None
+    except TimeoutError:
+        raise NoKeys(f"no whole answer within {timeout_seconds:g} s") from None
+    except NoKeys:
+        raise
+    except Exception as error:  # whatever a stranger's server, a proxy or the network does; the text may quote it
+        raise NoKeys(type(error).__name__) from error
 
 
 def _give_up(name: str, result: "Future[Keys | None]", error: Exception) -> None:
@@ -176,13 +188,13 @@ async def _get(url: str, transport: "Transport | None") -> bytes:
     """Get a document of at most 64 KiB: no redirects, no credentials, nothing from the environment.
 
     Raises:
-        _Refused: the answer is too large or not 200, or the URL is not https or holds a password.
+        NoKeys: the answer is too large or not 200, or the URL is not https or holds a password.
         httpx.HTTPError: there was no answer.
     """
     parts = urlsplit(url)
     safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in HERE)
     if not safe or "@" in parts.netloc:
-        raise _Refused("expected an https URL without a password")
+        raise NoKeys("expected an https URL without a password")
     import httpx
 
     # The encoded bytes are read: what was compressed although we asked for identity is no JSON, and unfolds nowhere.
@@ -192,12 +204,12 @@ async def _get(url: str, transport: "Transport | None") -> bytes:
         client.stream("GET", url, headers=headers) as answer,
     ):
         if answer.status_code != httpx.codes.OK:
-            raise _Refused(f"expected 200, got {answer.status_code}")
+            raise NoKeys(f"expected 200, got {answer.status_code}")
         body = bytearray()
         async for chunk in answer.aiter_raw():
             body += chunk
             if len(body) > MAX_SET_BYTES:
-                raise _Refused(f"an answer above {MAX_SET_BYTES >> 10} KiB")
+                raise NoKeys(f"an answer above {MAX_SET_BYTES >> 10} KiB")
         return bytes(body)
 
 

@@ -50,6 +50,39 @@ OWN = (
     "fetch",
 )
 NO_SCHEME = "none"
+TIMED = "timestamped-hmac"
+# What people call a scheme, and what to write instead.
+SHAPES = {
+    "stripe": (TIMED, 'header = "stripe-signature"'),
+    "slack": (
+        TIMED,
+        'header = "x-slack-signature", timestamp_header = "x-slack-request-timestamp", version = "v0", '
+        'template = "v0:{timestamp}:{body}"',
+    ),
+    "toapis": (
+        TIMED,
+        'header = "x-toapis-webhook-signature", timestamp_header = "x-toapis-webhook-timestamp", '
+        'id_header = "x-toapis-webhook-id", template = "{id}.{timestamp}.{body}"',
+    ),
+    "github": ("hmac", 'header = "x-hub-signature-256", prefix = "sha256="'),
+    "hmac-sha256": ("hmac", 'algorithm = "sha256"'),
+    "sha256": ("hmac", 'algorithm = "sha256"'),
+    "svix": ("standard-webhooks", ""),
+    "standard": ("standard-webhooks", ""),
+    "kie": ("fields-hmac", 'header = "x-webhook-signature", timestamp_header = "x-webhook-timestamp", field = "…"'),
+    "jwks": ("ed25519-jwks", "jwks_url and the names of four headers"),
+    "ed25519": ("ed25519-jwks", "jwks_url and the names of four headers"),
+}
+# What a required option of a scheme holds.
+OPTION_WORDS = {
+    "header": "the name of the header that holds the signature",
+    "signature_header": "the name of the header that holds the signature",
+    "timestamp_header": "the name of the header that holds the time",
+    "id_header": "the name of the header that holds the id of the request",
+    "user_header": "the name of the header that holds the user's id",
+    "field": "the path of the field that is signed, such as data.task_id",
+}
+SECRET_HEADER = "the name of the header that holds the secret"  # noqa: S105 -- words
 # The option `secret` of Standard Webhooks would be the provider's secret itself.
 OPTION_KEYS = {"secret": "secret_form"}
 STATES = tuple(state.value for state in TaskState if state is not TaskState.PENDING)
@@ -126,10 +159,19 @@ def _scheme_class(name: str, table: Table) -> type[Scheme] | None:
         raise TableError(table.keys, "expected a name of 2 to 32 of a-z and 0-9 that begins with a letter")
     if name in TAKEN:
         raise TableError(table.keys, f"{name} cannot be the name of a provider: it has another meaning already")
-    word = table.text("scheme", choice([*SCHEMES, NO_SCHEME]))
+    word = table.text("scheme", _scheme_word)
     if word is None:
         raise table.missing("scheme", f"one of {', '.join([*SCHEMES, NO_SCHEME])}")
     return SCHEMES.get(word)
+
+
+def _scheme_word(text: str) -> str:
+    """Read the name of a scheme; who wrote that of a service is told what its shape is called here."""
+    shape = SHAPES.get(text.strip().lower())
+    if shape is not None:
+        scheme, options = shape
+        raise ValueError(f"did you mean {scheme}{f', with {options}' if options else ''}?")
+    return choice([*SCHEMES, NO_SCHEME])(text)
 
 
 def _option_keys(scheme: type[Scheme]) -> dict[str, str]:
@@ -169,7 +211,8 @@ def _scheme(table: Table, scheme: type[Scheme]) -> Scheme:
             raise table.wrong(key, f"expected text, got {type_name(table.values[key])}")
     for option in fields(scheme):  # type: ignore[arg-type]
         if option.default is MISSING and option.name not in given:
-            raise table.missing(option.name, f"it, since the scheme {scheme.name} needs it")
+            expected = SECRET_HEADER if scheme.trust is Trust.TOKEN else OPTION_WORDS[option.name]
+            raise table.missing(option.name, f"{expected}, which the scheme {scheme.name} needs")
     return _made(table, scheme, given, {name: key for key, name in keys.items()})
 
 

@@ -73,12 +73,12 @@ def _next_step(text: str, position: int, *, first: bool) -> tuple[Step, int]:
         position += 1
     if found := NAME.match(text, position):
         return found[0], found.end()
-    raise _misplaced(text, position, "a name")
+    raise _misplaced(text, position, "a name", "; leave out `$.`" if text.startswith("$") else "")
 
 
-def _misplaced(text: str, position: int, expected: str) -> ValueError:
+def _misplaced(text: str, position: int, expected: str, hint: str = "") -> ValueError:
     came = repr(text[position]) if position < len(text) else "the end"
-    return ValueError(f"expected {expected} at character {position + 1} of the path {text!r}, got {came}")
+    return ValueError(f"expected {expected} at character {position + 1} of the path {text!r}, got {came}{hint}")
 
 
 def _into(found: Iterator[Any], step: Step) -> Iterator[Any]:

@@ -116,9 +116,10 @@ def path_id(provider_id: str | None) -> str:
 
 def state(value: Any, words: Mapping[str, TaskState] = STATUS_WORDS) -> TaskState:
     """Translate a status word, in any case; `words` are in lower case."""
-    if type(value) is str and (found := words.get(value.strip().lower())):
-        return found
-    raise Unreadable(f"unknown status {shape(value)}: expected one of {', '.join(words)}")
+    if type(value) is str and (known := words.get(value.strip().lower())):
+        return known
+    found = "there is no status" if value is None else f"unknown status {shape(value)}"
+    raise Unreadable(f"{found}: expected one of {', '.join(words)}")
 
 
 def text(value: Any, limit: int) -> str | None:

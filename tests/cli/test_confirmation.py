@@ -1,6 +1,8 @@
 """Providers whose callbacks have to be confirmed: what the command says, and where it does not start."""
 
 import re
+import signal
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from ringback.ledger import Ledger, Process
 from ringback.settings import Settings
 
+from .conftest import Process as Command
 from .conftest import Ringback, within
 
 pytestmark = pytest.mark.usefixtures("secret")
@@ -78,3 +81,17 @@ def test_doctor_names_nobody_where_callbacks_are_believed(folder: Path, ringback
     assert not (folder / "ringback.toml").exists()
     assert ringback("migrate").exit_code == 0
     assert re.search(r"^! poller: none was seen in the last minute$", ringback("doctor").stdout, re.MULTILINE)
+
+
+def test_serve_says_whose_callbacks_it_cannot_verify(
+    folder: Path, start: Callable[..., Command], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no secret is valid, the log names the variable at the start."""
+    monkeypatch.setenv("RINGBACK_GITHUB_SECRET", "abc until=2020-12-31")
+    assert not (folder / "ringback.db").exists()
+    serve = start("serve", "--port", "0")
+    line = serve.line("receiver.cannot_verify")
+    assert (line["level"], line["provider"], line["consequence"]) == ("warning", "github", "its callbacks get 503")
+    assert line["fix"].startswith("set RINGBACK_GITHUB_SECRET to ")
+    serve.line("receiver.listening")
+    assert serve.end(signal.SIGTERM) == 0

@@ -155,6 +155,36 @@ def test_an_event(ringback: Ringback) -> None:
 
 
 @pytest.mark.usefixtures("told")
+def test_why_events_are_believed(ringback: Ringback) -> None:
+    """The list has the trust of each callback."""
+    heading, *lines = ringback("events", "list", "--type", "task.completed").stdout.splitlines()
+    assert re.search(r"  source +trust +standing  ", heading)
+    assert all(" callback  token  " in line for line in lines)
+
+
+@pytest.mark.usefixtures("told")
+def test_refusals_and_open_tasks(ringback: Ringback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`doctor` tells what was turned away, and of a provider with a secret alone whether something waits for a key."""
+    monkeypatch.setenv("RINGBACK_REPLICATE_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLPSw")
+    before = ringback("doctor").stdout
+    assert ("replicate refusals" in before, "✓ replicate API key: not set: it only receives" in before) == (False, True)
+
+    async def more(ledger: Ledger, _: Settings) -> None:
+        await ledger.add_task(Task(id="task_three", provider="replicate", provider_id="r1"))
+        await ledger.reject({("replicate", "unauthentic.signature"): 7}, datetime.now(UTC))
+        await ledger.reject({("minimax", "token"): 9}, datetime.now(UTC) - timedelta(days=2))
+
+    within(more)
+    after = ringback("doctor").stdout
+    assert (
+        "! replicate refusals: 7 callbacks were turned away since yesterday, unauthentic.signature\n    → compare RINGB"
+        in after
+    )
+    assert "minimax refusals" not in after
+    assert "! replicate API key: not set, and a task is open that cannot be asked about" in after
+
+
+@pytest.mark.usefixtures("told")
 def test_a_delivery(ringback: Ringback) -> None:
     """A delivery is shown with each attempt's traceback; replay runs it again and names who asked."""
     (owed,) = rows(ringback, "deliveries", "list", "--state", "succeeded")

@@ -12,6 +12,7 @@ import uvicorn
 
 from receiver.web import create_app
 from ringback.cli.run import configure_logs
+from ringback.cli.trigger import _is_without_event, _note
 from ringback.ledger import Ledger, Query
 from ringback.model import Task
 from ringback.providers import CATALOGUE, Provider
@@ -90,6 +91,7 @@ def test_each_is_taken_for_genuine(base: str, ringback: Ringback) -> None:
         found = types(name)
         assert answer["received"], name
         assert (answer["event"] is not None) is bool(found), name
+        assert len(result.stdout.splitlines()) == (2 if found else 3), name
         assert set(found) <= {"task.completed", "callback.received"}, name
 
 
@@ -137,6 +139,32 @@ def test_a_provider_of_ones_own(base: str, ringback: Ringback) -> None:
     """A provider of ringback.toml is imitated by its own description."""
     result = ringback("trigger", "acme", "--url", base, "--status", "failed")
     assert (result.exit_code, types("acme")) == (0, ["task.failed"])
+
+
+def test_why_there_is_no_event(base: str, ringback: Ringback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hint is called so, with the setting that is missing, or else where to see what becomes of it."""
+    result = ringback("trigger", "kie", "--url", base)
+    assert result.stdout.splitlines()[2] == "a hint, which nothing here can confirm: set RINGBACK_KIE_API_KEY"
+    monkeypatch.setenv("RINGBACK_KIE_API_KEY", "k")
+    said = msgspec.json.decode(ringback("trigger", "kie", "--url", base, "--json").stdout)
+    assert said["note"].startswith("a hint: the poller asks kie")
+    told = ringback(*said["note"].partition("see: ringback ")[2].split())
+    assert (told.exit_code, "hint" in told.stdout) == (0, True)
+
+
+def test_other_reasons(base: str, ringback: Ringback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the receiver is set up otherwise than the command, or nobody is known to ask about, it says no more."""
+    monkeypatch.setenv("RINGBACK_KIE_CONFIRM", "never")
+    told = ringback("trigger", "kie", "--url", base).stdout
+    assert "\nstored, but it made no event; see: ringback tasks show task_" in told
+    assert "name one of its with --task" in _note(Everybody(), Settings(), None)
+
+
+@pytest.mark.parametrize("answer", ["", "[]", "{}", '{"event":"evt_1"}', "null", "<html>"])
+def test_answers_of_others(answer: str) -> None:
+    """What answers at another place is no hint, whatever it says."""
+    assert not _is_without_event(200, answer)
+    assert not _is_without_event(503, '{"event":null}')
 
 
 @pytest.mark.parametrize("secret", [None, f"{KEY} until=2020-01-01T00:00:00Z"])

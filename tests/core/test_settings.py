@@ -94,7 +94,19 @@ def test_knob(knob: module.Knob, row: tuple[Any, str, Any, str], tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "bad", "words"),
     [
-        ("RINGBACK_SECRET", "", "one of the comma-separated secrets is empty"),
+        ("RINGBACK_SECRET", "", "expected a secret, got none"),
+        ("RINGBACK_SECRET", f"{SECRET} until=2026-12-31", "these secrets have no until="),
+        ("RINGBACK_SECRET", f"'{SECRET}', {OTHER}", "RINGBACK_SECRET: stands in quotes"),
+        ("RINGBACK_ADMIN_TOKEN", '"abc"', "RINGBACK_ADMIN_TOKEN: stands in quotes"),
+        ("RINGBACK_QINGBO_API_KEY", "'abc'", "RINGBACK_QINGBO_API_KEY: stands in quotes, .*; remove them"),
+        ("RINGBACK_GITHUB_SECRET", '"abc"', "stands in quotes"),
+        ("RINGBACK_GITHUB_SECRET", '"abc,def"', "stands in quotes"),
+        ("RINGBACK_GITHUB_SECRET", "new, 'old' until=2026-12-31", "stands in quotes"),
+        ("RINGBACK_GITHUB_SECRET", " ", "expected a secret, got none"),
+        ("RINGBACK_GITHUB_SECRET", "abc until 2026-12-31", r"did you mean until=\?"),
+        ("RINGBACK_GITHUB_SECRET", "abc until = 2026-12-31", r"did you mean until=\?"),
+        ("RINGBACK_GITHUB_SECRET", "abc Until=2026-12-31", r"did you mean until=\?"),
+        ("RINGBACK_GITHUB_SECRET", "abc until=2026-12-31 until=2027-12-31", r"did you mean until=\?"),
         ("RINGBACK_SECRET", f"{SECRET},", "remove the extra comma"),
         ("RINGBACK_SECRET", f"{SECRET},{'x' * 31}", "at least 32 bytes"),
         ("RINGBACK_PUBLIC_URL", "https://x/?a=1", "without a query"),
@@ -131,6 +143,14 @@ def test_unknown_name_suggests_the_nearest(tmp_path: Path, name: str, hint: str)
     assert str(caught.value).endswith(hint)
 
 
+@pytest.mark.parametrize(
+    "value", ['a"bc', '"abc', '"', "abc'", "x until=2026-12-31T00:00:00Z", "the-until-key", "until"]
+)
+def test_secrets_that_only_look_alike_are_taken(tmp_path: Path, value: str) -> None:
+    """One quote alone, or the word within another one, is a part of a secret."""
+    assert len(read(tmp_path, RINGBACK_GITHUB_SECRET=value).provider("github").secret) == 1
+
+
 def test_foreign_names_are_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """RINGBACK_TEST_* is free, and what Kubernetes injects for a Service of our name is ignored with one warning."""
     injected = {
@@ -153,7 +173,7 @@ def test_empty_variable_is_not_set(tmp_path: Path) -> None:
     assert read(tmp_path, **empty) == Settings()
     assert read(tmp_path, 'host = "::1"\n[providers.qingbo]\napi_key = "k"', **empty).host == "::1"
     assert read(tmp_path, **empty).provider("qingbo").api_key == "k"
-    with pytest.raises(SettingsError, match="RINGBACK_SECRET: one of"):
+    with pytest.raises(SettingsError, match="RINGBACK_SECRET: expected a secret, got none"):
         read(tmp_path, RINGBACK_SECRET="")
     with pytest.raises(SettingsError, match="did you mean RINGBACK_HOST"):
         read(tmp_path, RINGBACK_HOSTT="")
@@ -199,6 +219,15 @@ def test_file_holds_the_same_and_the_environment_outranks_it(tmp_path: Path) -> 
         ("port = = 1", ": Invalid value (at line 1, column 8)"),
         ("prot = 1", ", line 1: prot is not a setting: did you mean port?"),
         ("\n# none\nzzzzz = 1", ", line 3: zzzzz is not a setting: expected one of database_url"),
+        ("[provider.acme]\nscheme = 'hmac'", ", line 1: provider is not a setting: did you mean providers?"),
+        (
+            "[providers.acme]\nsecret = 'x'\nschema = 'hmac'",
+            ", line 3: providers.acme.schema is not a setting: did you mean scheme?",
+        ),
+        (
+            "[providers.acme]\ntask_id = 'x'",
+            ", line 1: providers.acme: scheme is missing: expected one of standard-webh",
+        ),
         ("port = 'x'", ", line 1: port: expected a whole number"),
         ("port = [1]", ", line 1: port: expected a value, got a list"),
         ("secret = ['x']", ", line 1: secret: each secret needs at least 32 bytes"),
@@ -255,6 +284,8 @@ SECRETS_IN_FILE: list[tuple[str, tuple[Secret, ...]]] = [
         (Secret(text="b", until=datetime(2026, 12, 31, 1, tzinfo=UTC)),),
     ),
     ("[{ value = 'b' }]", (Secret(text="b"),)),
+    ("[{ value = 'b until=x' }]", (Secret(text="b until=x"),)),
+    ("['\"b\"']", (Secret(text='"b"'),)),
 ]
 
 
@@ -274,6 +305,10 @@ def test_secrets_of_a_provider_in_the_file(tmp_path: Path, toml: str, expected: 
         ("secret = {}", "line 2: providers.github.secret: expected a secret, or a list of them, got a table"),
         ("secret = 'a,,b'", "line 2: providers.github.secret: one of the comma-separated secrets is empty"),
         ("secret = [\n'hidden',\n2]", "line 4: providers.github.secret[1].value: expected text, got a whole number"),
+        (
+            "secret = ['a', 'hidden until=2026-12-31']",
+            'line 2: providers.github.secret[1]: did you mean { value = "…", until = 2026-12-31T00:00:00Z }?',
+        ),
         ("secret = ['']", "line 2: providers.github.secret[0].value: expected text, got an empty one"),
         ("secret = [{}]", "line 2: providers.github.secret[0]: value is missing: expected the secret"),
         (

@@ -69,6 +69,8 @@ async def test_summary_counts_everything(ledger: Ledger) -> None:
     assert got.deliveries == {DeliveryState.SUCCEEDED: 1, DeliveryState.RUNNING: 3, DeliveryState.PENDING: 4}
     assert (got.attempts, got.waiting_events, got.oldest_due_at) == ({Outcome.SUCCEEDED: 1}, 2, at(5))
     assert got.rejections == {("qingbo", "mac"): 5, ("", "route"): 1}
+    assert got.new_rejections == got.rejections
+    assert (await ledger.summary(at(2 * 86_400))).new_rejections == {("qingbo", "mac"): 3}
     assert (got.open_by_url_key, got.handlers) == ({"f2": 1}, {"g": NOW, "h": NOW})
     assert (got.processes, got.orphaned) == ((worker(),), {})
     later = await ledger.summary(at(100_000))

@@ -1,6 +1,7 @@
 """What a table [providers.acme] may hold, and what each mistake in it is told."""
 
 import tomllib
+from dataclasses import MISSING, fields
 from datetime import timedelta
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 
 from ringback.model import Confirm, Trust
 from ringback.providers.custom import Custom
-from ringback.providers.custom_table import KEYS_OF_CUSTOM, Common, read_custom
+from ringback.providers.custom_table import KEYS_OF_CUSTOM, OPTION_WORDS, SHAPES, Common, read_custom
 from ringback.providers.signatures import (
+    SCHEMES,
     Basic,
     Bearer,
     BodyHmac,
@@ -128,7 +130,16 @@ WRONG: list[tuple[str, str]] = [
     ('scheme = "zzzzz"', f"{P}.scheme: expected one of standard-webhooks, hmac, "),
     ("scheme = 1", f"{P}.scheme: expected text, got a whole number"),
     ('scheme = " "', f"{P}.scheme: expected text, got an empty one"),
-    ('scheme = "hmac"', f"{P}: header is missing: expected it, since the scheme hmac needs it"),
+    (
+        'scheme = "hmac"',
+        f"{P}: header is missing: expected the name of the header that holds the signature, which the scheme hmac ",
+    ),
+    ('scheme = "header"', f"{P}: header is missing: expected the name of the header that holds the secret, which "),
+    (
+        'scheme = "Stripe"',
+        f'{P}.scheme: did you mean timestamped-hmac, with header = "stripe-signature"?',
+    ),
+    ('scheme = "svix"', f"{P}.scheme: did you mean standard-webhooks?"),
     (HMAC + 'version = "v1"', f"{P}.version is no option of the scheme hmac, whose options are: header, algorithm"),
     (NONE + 'header = "x"', f"{P}.header is no option of the scheme none, whose options are: none"),
     ('scheme = "basic"\nheader = "x"', f"{P}.header is no option of the scheme basic, whose options are: none"),
@@ -273,3 +284,30 @@ def test_what_the_requests_need(common: dict[str, Any], toml: str, words: str) -
 def test_no_key_has_two_meanings() -> None:
     """What only a custom provider has is no setting of every provider."""
     assert not KEYS_OF_CUSTOM & PER_PROVIDER.keys()
+
+
+@pytest.mark.parametrize("name", sorted(SHAPES))
+def test_the_shape_of_a_service_is_a_scheme(name: str) -> None:
+    """What is advised instead of a service's name is what the reader takes."""
+    scheme, options = SHAPES[name]
+    assert scheme in SCHEMES
+    lines = f'scheme = "{scheme}"\n{PLACES}'
+    if "=" in options:
+        keys = tomllib.loads(options.replace(", ", "\n").replace("…", "data.id"))
+        lines += options.replace(", ", "\n").replace("…", "data.id")
+        if "header" not in keys:
+            lines += '\nheader = "x-sig"'
+        found = made(lines, confirm=Confirm.NEVER).scheme
+        assert found is not None
+        assert {key: getattr(found, key) for key in keys} == keys | ({"field": ("data.id",)} if "field" in keys else {})
+
+
+def test_what_is_required_is_explained() -> None:
+    """Each option that a scheme cannot do without has words for what it holds."""
+    needed = {
+        option.name
+        for scheme in SCHEMES.values()
+        for option in fields(scheme)  # type: ignore[arg-type]
+        if option.default is MISSING
+    }
+    assert needed == set(OPTION_WORDS)

@@ -65,7 +65,7 @@ def test_a_list_at_the_top() -> None:
         ("a.[0]", "a name at character 3 of the path 'a.[0]', got '['"),
         ("a b", "a dot or [ at character 2 of the path 'a b', got ' '"),
         ("a[0]b", "a dot or [ at character 5 of the path 'a[0]b', got 'b'"),
-        ("$.a", "a name at character 1 of the path '$.a', got '$'"),
+        ("$.a", "a name at character 1 of the path '$.a', got '$'; leave out `$.`"),
         ("a.ä", "a name at character 3 of the path 'a.ä', got 'ä'"),
         ("a[-1]", "an index, * or a name in quotes, then ], at character 3 of the path 'a[-1]', got '-'"),
         ("a[", "an index, * or a name in quotes, then ], at character 3 of the path 'a[', got the end"),

@@ -121,7 +121,7 @@ UNREADABLE: list[tuple[dict[str, Any], str]] = [
     ({"test": 2432232314}, "got none of them"),
     ({"data": {"id": "t-1"}}, "got none of them"),
     ({"type": "a.test", "data": {"task_id": "t-1", "status": "resting"}}, "unknown status 'resting'"),
-    ({"type": "a.test", "data": {"task_id": "t-1"}}, "unknown status nothing"),
+    ({"type": "a.test", "data": {"task_id": "t-1"}}, "there is no status: expected one of queued"),
     ({"type": "a.failed", "data": {"id": "t-1", "status": "done"}}, "says failed but data.status says completed"),
     ({"type": "a.failed", "data": {"task_id": ".."}}, "task id"),
 ]

@@ -113,6 +113,7 @@ def _summary(db: sqlite3.Connection, now: datetime) -> Summary:
     event_rows = _tuples(db, "count_events")
     verdicts = Counter(dict(_tuples(db, "count_callbacks")))
     delivery_rows = _tuples(db, "count_deliveries")
+    rejection_rows = _tuples(db, "count_rejections", since=(now - timedelta(days=1)).date().isoformat())
     oldest = [due for _, _, due in delivery_rows if due is not None]
     return Summary(
         tasks=dict(by_state),
@@ -130,7 +131,8 @@ def _summary(db: sqlite3.Connection, now: datetime) -> Summary:
         attempts={Outcome(outcome): count for outcome, count in _tuples(db, "count_attempts")},
         waiting_events=_total(event_rows, 5),
         oldest_due_at=moment(min(oldest)) if oldest else None,
-        rejections={(provider, reason): count for provider, reason, count in _tuples(db, "count_rejections")},
+        rejections={(provider, reason): count for provider, reason, count, _ in rejection_rows},
+        new_rejections={(provider, reason): count for provider, reason, _, count in rejection_rows if count},
         unknown_sends=_total(task_rows, 6),
         open_by_url_key=dict(_tuples(db, "open_by_key")),
         url_keys=tuple(row[0] for row in _tuples(db, "url_keys")),

@@ -89,7 +89,8 @@ WHERE d.state = 'discarded' AND NOT EXISTS (
 SELECT outcome, count(*) FROM attempts WHERE outcome IS NOT NULL GROUP BY outcome
 
 -- name: count_rejections
-SELECT provider, reason, sum(count) FROM rejections GROUP BY provider, reason
+SELECT provider, reason, sum(count), sum(CASE WHEN day >= :since THEN count ELSE 0 END)
+FROM rejections GROUP BY provider, reason
 
 -- name: open_by_key
 SELECT url_key, count(*) FROM tasks WHERE url_key IS NOT NULL AND settled_at IS NULL GROUP BY url_key

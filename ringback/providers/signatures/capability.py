@@ -25,7 +25,7 @@ def callback_mac(secret: bytes, provider: str, task_id: str) -> bytes:
 
 @lru_cache(maxsize=32)
 def _prepared(secret: bytes) -> "tuple[hashlib._Hash, hashlib._Hash]":
-    """Give the two hashes of HMAC-SHA256 (RFC 2104) with the key taken in already: half of its time for a short text."""
+    """Give the two hashes of HMAC-SHA256 (RFC 2104) with the key taken in: half of the time for a short text."""
     key = (hashlib.sha256(secret).digest() if len(secret) > BLOCK else secret).ljust(BLOCK, b"\0")
     return hashlib.sha256(bytes(byte ^ 0x36 for byte in key)), hashlib.sha256(bytes(byte ^ 0x5C for byte in key))
 
