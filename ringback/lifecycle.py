@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
+from msgspec import Struct
+
 from ringback.model import DeliveryState, Outcome, Source, Standing, TaskState
 from ringback.retry import Policy
 
@@ -23,8 +25,7 @@ RANK = {
 TERMINAL = frozenset(state for state, rank in RANK.items() if rank == 3)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Advance:
+class Advance(Struct, frozen=True, kw_only=True):
     """What a fact does to a task: its state afterwards, who settled it, and what the fact's event counts for."""
 
     state: TaskState
@@ -40,6 +41,15 @@ def is_terminal(state: TaskState) -> bool:
 def is_presumed(state: TaskState, settled_by: Source | None) -> bool:
     """Tell whether a final state is only our guess, which the provider's word replaces."""
     return state in TERMINAL and settled_by is Source.RINGBACK
+
+
+def is_news(state: TaskState, status: TaskState) -> bool:
+    """Tell whether the provider cannot have said this of the task before.
+
+    Whatever it said before the task settled, the task has come at least as far; only what comes after that is kept
+    without moving it.
+    """
+    return RANK[status] > RANK[state]
 
 
 def advance(state: TaskState, settled_by: Source | None, status: TaskState, source: Source) -> Advance:

@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any
 
 LARGEST = 64  # rows of one statement
-STEP = 8  # sizes from here on are multiples of it, so that few statements have to be kept prepared
 ROW = re.compile(r"VALUES (\([?, ]+\))")
 NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
@@ -27,11 +26,13 @@ def load(file: str) -> Mapping[str, str]:
 
 
 def chunks(statement: str, rows: Sequence[Sequence[Any]]) -> Iterator[tuple[str, list[Any]]]:
-    """Give the statement for these rows, with their values in a list: in few sizes, so that each is prepared once."""
+    """Give the statement for these rows, with their values in a list.
+
+    One if it can be: with each, the interpreter lock changes hands between the threads several times.
+    """
     start = 0
     while start < len(rows):
-        left = len(rows) - start
-        size = min(LARGEST, left if left < STEP else left - left % STEP)
+        size = min(LARGEST, len(rows) - start)
         yield repeated(statement, size), [value for row in rows[start : start + size] for value in row]
         start += size
 

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from ringback import lifecycle
 from ringback.ledger import fold, identity
 from ringback.ledger.queries import chunks, load
 from ringback.ledger.sqlite import rows
-from ringback.model import Arrival, Kind, Origin, Receipt, microseconds
+from ringback.model import Arrival, Kind, Origin, Receipt, Source, microseconds
 
 SQL = load("sqlite/intake.sql")
 
@@ -88,13 +89,16 @@ def _events(
     facts, keys = set(), set()
     for arrival, task, problem in resolved:
         if arrival.kind is Kind.FACT and problem is None and task is not None and arrival.reading is not None:
-            facts.add(identity.fact_key(task.id, arrival.reading.status, arrival.source))
+            if arrival.source is Source.RINGBACK or not lifecycle.is_news(task.state, arrival.reading.status):
+                facts.add(identity.fact_key(task.id, arrival.reading.status, arrival.source))
             if key := identity.event_key(arrival, task.id):
                 keys.add(key)
         elif arrival.kind is Kind.RECEIVED:
             keys.add(identity.received_key(arrival))
         elif arrival.kind is not Kind.HINT:
             keys.add(identity.unrecognised_key(arrival))
+    if not (facts or keys):
+        return ()  # the usual case
     parameters = {"facts": rows.parameter(list(facts)), "keys": rows.parameter(list(keys))}
     (found,) = db.execute(SQL["events_by_key"], parameters).fetchone()
     return rows.event_rows(found)
