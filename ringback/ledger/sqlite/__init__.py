@@ -16,9 +16,10 @@ from ringback.errors import LedgerError, LedgerMismatch, LedgerMissing, LedgerUn
 from ringback.ledger import schema
 from ringback.ledger.protocol import Owed, Pattern, Process, Query, Sent, Settled, Story, Summary, Waiter, Work
 from ringback.ledger.sqlite import deliveries, intake, keys, reports, tasks
+from ringback.ledger.sqlite.commits import trouble
 from ringback.ledger.sqlite.lock import FileLock
 from ringback.ledger.sqlite.thread import in_thread
-from ringback.ledger.sqlite.writer import Writer, close_locked, trouble
+from ringback.ledger.sqlite.writer import Writer, close_locked
 from ringback.model import Arrival, Delivery, Event, Receipt, Task
 
 Answer = TypeVar("Answer")
