@@ -87,7 +87,8 @@ CREATE TABLE events (
 CREATE UNIQUE INDEX events_id ON events (id);
 CREATE UNIQUE INDEX events_event_key ON events (event_key) WHERE event_key IS NOT NULL;
 CREATE UNIQUE INDEX events_fact_key ON events (fact_key) WHERE fact_key IS NOT NULL;
-CREATE INDEX events_task ON events (task_id);
+-- Facts are found by their key, which begins with the task.
+CREATE INDEX events_task ON events (task_id) WHERE fact_key IS NULL;
 CREATE INDEX events_waiting ON events (seq) WHERE fanned_out_at IS NULL AND standing = 'accepted';
 
 -- Requests that are kept although they made no event of their own, or whose event alone would not show them.

@@ -46,6 +46,7 @@ class TaskRow(Struct, array_like=True, kw_only=True):
     in the database, the guard of the UPDATE; None where the row is new.
     """
 
+    seq: int | None  # its row in the database; None where it is new
     id: str
     was: TaskState | None
     state: TaskState
@@ -193,6 +194,7 @@ class Fold:
     def _make(self, task_id: str, arrival: Arrival) -> TaskRow:
         now = microseconds(arrival.callback.received_at)
         task = TaskRow(
+            seq=None,
             id=task_id,
             provider=arrival.provider,
             provider_id=None,

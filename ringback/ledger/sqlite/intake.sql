@@ -3,14 +3,14 @@
 -- name: tasks_by_id
 -- One row, whatever it finds: the interpreter lock changes hands at every row that is fetched.
 SELECT json_group_array(json_array(
-    t.id, t.state, t.state, t.provider, t.provider_id, t.origin, t.settled_by, t.settled_event, t.settled_at,
+    t.seq, t.id, t.state, t.state, t.provider, t.provider_id, t.origin, t.settled_by, t.settled_event, t.settled_at,
     t.progress, t.charged_microdollars, t.fetch_at, t.fetched_at, t.callbacks, t.kept, t.created_at))
 FROM tasks t WHERE t.id IN (SELECT value FROM json_each(:ids))
 
 -- name: tasks_by_provider_id
 -- Joined in this order, and with the index's own condition spelt out: otherwise SQLite reads the whole table.
 SELECT json_group_array(json_array(
-    t.id, t.state, t.state, t.provider, t.provider_id, t.origin, t.settled_by, t.settled_event, t.settled_at,
+    t.seq, t.id, t.state, t.state, t.provider, t.provider_id, t.origin, t.settled_by, t.settled_event, t.settled_at,
     t.progress, t.charged_microdollars, t.fetch_at, t.fetched_at, t.callbacks, t.kept, t.created_at))
 FROM json_each(:pairs) p CROSS JOIN tasks t
 WHERE t.provider = json_extract(p.value, '$[0]') AND t.provider_id = json_extract(p.value, '$[1]')
@@ -45,7 +45,7 @@ UPDATE tasks SET
     charged_microdollars = column8, fetch_at = column9, callbacks = column10, kept = column11,
     resend_at = CASE column3 WHEN 'pending' THEN resend_at END
 FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))
-WHERE tasks.id = column1 AND tasks.state = column2
+WHERE tasks.seq = column1 AND tasks.state = column2
 
 -- name: learn_provider_ids
 -- Apart from advance_tasks, since to name an indexed column is to rewrite its index, and few tasks learn their id late.

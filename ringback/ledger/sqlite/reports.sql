@@ -33,7 +33,11 @@ WHERE id IN (SELECT value FROM json_each(:ids)) AND (:provider IS NULL OR provid
 ORDER BY seq DESC LIMIT :limit
 
 -- name: events_of_task
-SELECT * FROM events WHERE task_id = :task_id ORDER BY seq
+-- Facts are found by their key, which begins with the task, the rest by an index of its own.
+SELECT * FROM events WHERE seq IN (
+    SELECT seq FROM events WHERE fact_key > :task_id || ':' AND fact_key < :task_id || ';'
+    UNION ALL SELECT seq FROM events WHERE fact_key IS NULL AND task_id = :task_id)
+ORDER BY seq
 
 -- name: callbacks_of_task
 SELECT c.verdict, c.reason, c.trust, c.task_id, c.event_id, c.received_at, c.headers,

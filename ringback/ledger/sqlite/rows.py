@@ -158,7 +158,7 @@ def advanced_task(value: TaskRow) -> tuple[Any, ...]:
     """Write the part of a task that arrivals can change; in the order of `advance_tasks`."""
     assert value.was is not None  # noqa: S101 -- a known task has a state in the database
     return (
-        value.id,
+        value.seq,
         value.was._value_,
         value.state._value_,
         *_settlement(value),

@@ -69,31 +69,35 @@ UPDATE tasks SET provider_id = NULL WHERE id = :task
 UPDATE events SET duplicates = events.duplicates + e.duplicates + (e.source = 'callback'),
                   last_seen_at = max(events.last_seen_at, e.last_seen_at)
 FROM events e
-WHERE e.task_id = :unknown AND events.fact_key = :task || substr(e.fact_key, length(:unknown) + 1)
+WHERE e.fact_key > :unknown || ':' AND e.fact_key < :unknown || ';'
+  AND events.fact_key = :task || substr(e.fact_key, length(:unknown) + 1)
 
 -- name: adopt_drop_attempts
 DELETE FROM attempts WHERE delivery_seq IN (
     SELECT d.seq FROM deliveries d JOIN events e ON e.seq = d.event_seq
-    WHERE e.task_id = :unknown AND EXISTS (
+    WHERE e.fact_key > :unknown || ':' AND e.fact_key < :unknown || ';'
+      AND EXISTS (
         SELECT 1 FROM events held WHERE held.fact_key = :task || substr(e.fact_key, length(:unknown) + 1)))
 
 -- name: adopt_drop_deliveries
 DELETE FROM deliveries WHERE event_seq IN (
     SELECT e.seq FROM events e
-    WHERE e.task_id = :unknown AND EXISTS (
+    WHERE e.fact_key > :unknown || ':' AND e.fact_key < :unknown || ';'
+      AND EXISTS (
         SELECT 1 FROM events held WHERE held.fact_key = :task || substr(e.fact_key, length(:unknown) + 1)))
 
 -- name: adopt_drop_events
 -- Facts that the submitted task already holds: one fact, one event.
 DELETE FROM events
-WHERE task_id = :unknown AND EXISTS (
+WHERE fact_key > :unknown || ':' AND fact_key < :unknown || ';'
+  AND EXISTS (
     SELECT 1 FROM events held WHERE held.fact_key = :task || substr(events.fact_key, length(:unknown) + 1))
 
 -- name: adopt_standings
 -- What is told of a task that has settled already: a step on the way is late, another final word contradicts.
 UPDATE events SET standing = CASE WHEN type = 'task.progressed' OR source = 'ringback' THEN 'late'
                                   ELSE 'contradicted' END
-WHERE task_id = :unknown AND standing = 'accepted' AND fact_key IS NOT NULL AND EXISTS (
+WHERE fact_key > :unknown || ':' AND fact_key < :unknown || ';' AND standing = 'accepted' AND EXISTS (
     SELECT 1 FROM tasks t WHERE t.id = :task AND t.settled_at IS NOT NULL
                             AND (t.settled_by <> 'ringback' OR type = 'task.progressed' OR source = 'ringback'))
 
@@ -107,7 +111,9 @@ UPDATE events SET task_id = :task, hold_until = NULL,
                       WHEN EXISTS (SELECT 1 FROM events held WHERE held.event_key =
                                    'e:' || :task || substr(events.event_key, length(:unknown) + 3)) THEN NULL
                       ELSE 'e:' || :task || substr(event_key, length(:unknown) + 3) END
-WHERE task_id = :unknown
+WHERE seq IN (
+    SELECT seq FROM events WHERE fact_key > :unknown || ':' AND fact_key < :unknown || ';'
+    UNION ALL SELECT seq FROM events WHERE fact_key IS NULL AND task_id = :unknown)
 
 -- name: adopt_callbacks
 UPDATE callbacks SET task_id = :task WHERE task_id = :unknown
