@@ -17,7 +17,8 @@ BLOCK = 64  # bytes of SHA-256
 
 def callback_mac(secret: bytes, provider: str, task_id: str) -> bytes:
     """Give the token of one task's callback URL: 32 characters of HMAC-SHA256 over `provider:task_id`."""
-    inner, outer = (prepared.copy() for prepared in _prepared(secret))
+    keyed_inner, keyed_outer = _prepared(secret)
+    inner, outer = keyed_inner.copy(), keyed_outer.copy()
     inner.update(f"{provider}:{task_id}".encode())
     outer.update(inner.digest())
     return urlsafe_b64encode(outer.digest())[:MAC_CHARACTERS]
