@@ -328,8 +328,7 @@ def new_id(prefix: str, now: datetime) -> str:
 # Ids must be unique, not secret: a generator seeded by the system, and anew in every child of a fork, is enough, and
 # spares a system call each.
 _chance = random.Random()  # noqa: S311
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
-    os.register_at_fork(after_in_child=_chance.seed)
+os.register_at_fork(after_in_child=_chance.seed)
 
 
 def id_moment(identifier: str) -> datetime | None:
