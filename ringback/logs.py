@@ -8,7 +8,8 @@ import logging
 import re
 import sys
 from collections.abc import Iterable, MutableMapping
-from typing import Any, TextIO
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
@@ -84,6 +85,23 @@ class _Renderer:
             return self._encoder.encode({str(key): ascii(value) for key, value in fields.items()}).decode()
 
 
+class _Sturdy:
+    """A stream that is full, or that nobody reads any more: lines are lost, what they tell of goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write, if that is possible."""
+        with suppress(OSError, ValueError):  # the second: it was closed
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Flush, if that is possible."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def configure(
     *, level: str = "info", style: str | None = None, secrets: Iterable[str] = (), stream: TextIO | None = None
 ) -> None:
@@ -102,7 +120,7 @@ def configure(
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Sturdy(stream))),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)

@@ -17,6 +17,7 @@ from ringback.model import Confirm
 from ringback.providers.table import Keys, Table, TableError, type_name
 
 SECRET_BYTES = 32
+URL_TEXT = re.compile(r"[!-\[\]-~]+")  # no backslash: what stands before it is the host for some, a path for others
 LEFT_OVER_UNTIL = re.compile(r"\suntil\b", re.IGNORECASE)
 
 
@@ -126,12 +127,17 @@ def _aware(moment: datetime) -> datetime:
 
 
 def https_url(value: str) -> str:
-    """Read an https URL, whatever stands behind its host."""
-    parts = urlsplit(value.strip())
+    """Read an https URL, whatever stands behind its host; one that could never be fetched is refused at once."""
+    given = value.strip()
+    parts = urlsplit(given)
     local = parts.hostname in ("127.0.0.1", "::1", "localhost")
     if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and local)):
         raise ValueError("expected an https URL (http only for this machine)")
-    return value.strip()
+    if "@" in parts.netloc:
+        raise ValueError("expected a URL without a password")
+    if not URL_TEXT.fullmatch(given) or parts.port == 0:  # `port` raises, too, where it is out of range
+        raise ValueError("expected a URL of visible ASCII characters, with a port above 0 if any")
+    return given
 
 
 def url(value: str) -> str:

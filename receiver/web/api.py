@@ -14,7 +14,7 @@ from starlette.routing import Mount, Route
 from receiver.web import shapes
 from receiver.web.access import AdminOnly
 from receiver.web.state import State
-from ringback.ledger import Ledger, Query
+from ringback.ledger import Ledger, Query, Replay
 from ringback.model import DeliveryState, EventType, TaskState
 
 MOST_ROWS = 500
@@ -83,10 +83,13 @@ class _Api:
 
     async def replay(self, request: Request) -> Response:
         delivery_id = request.path_params["delivery_id"]
-        made = await (await self._ledger()).replay([delivery_id], "api", datetime.now(UTC))
+        ledger = await self._ledger()
+        replay = Replay(query=Query(ids=(delivery_id,)), by="api", now=datetime.now(UTC))
+        made = (await ledger.act(replay)).ids
         if not made:
-            raise HTTPException(409, f"{delivery_id} has not settled yet: it is still pending or running")
-        return _json({"delivery": shapes.delivery_shape(made[0])})
+            raise HTTPException(409, f"{delivery_id} has not settled yet: it, or its latest run, is pending or running")
+        (owed,) = await ledger.deliveries(Query(ids=made))
+        return _json({"delivery": shapes.delivery_shape(owed.delivery)})
 
     async def summary(self, _: Request) -> Response:
         return _json(shapes.summary_shape(await (await self._ledger()).summary(datetime.now(UTC))))

@@ -75,16 +75,22 @@ class _Taken:
         """Answer that it is stored."""
         self._is_told = True
         try:
-            self._callbacks.note_stored(self, receipt)
-            self._exchange.accept(receipt)
+            try:
+                self._callbacks.note_stored(self, receipt)
+            finally:
+                self._exchange.accept(receipt)
         except Exception:  # the writer, which calls this, must outlive a connection's trouble
             log.exception("callback.unanswered", task=receipt.task_id, event_id=receipt.event_id)
 
     def set_exception(self, error: Exception) -> None:
         """Answer that it is not."""
         self._is_told = True
+        refused = Refused(Reason.UNAVAILABLE)
         try:
-            self._exchange.refuse(self._callbacks.note_unstored(self, error))
+            try:
+                refused = self._callbacks.note_unstored(self, error)
+            finally:
+                self._exchange.refuse(refused)
         except Exception:
             log.exception("callback.unanswered", task=self.visit.task_id)
 
@@ -99,6 +105,10 @@ class Callbacks:
         self._keys = {name: settings.keys(name) for name in self._providers}
         self._first = {
             name: frozenset(header.encode() for header in provider.kept_headers)
+            for name, provider in self._providers.items()
+        }
+        self._never = {
+            name: frozenset(header.encode() for header in provider.secret_headers)
             for name, provider in self._providers.items()
         }
         self._tolerance = timedelta(seconds=settings.tolerance_seconds)
@@ -144,18 +154,25 @@ class Callbacks:
     def _take_crowd(self) -> None:
         crowd, self._crowd = self._crowd, []
         for path, headers, body, exchange in crowd:
-            visit = _Visit(headers)
             try:
-                taken = self._take_whole(visit, path, body, exchange)
-            except Refused as refused:
+                self._take_one(_Visit(headers), path, body, exchange)
+            except Exception:  # the others of this turn must outlive a connection's trouble
+                log.exception("callback.unanswered")
+
+    def _take_one(self, visit: _Visit, path: str, body: bytes, exchange: Exchange) -> None:
+        try:
+            taken = self._take_whole(visit, path, body, exchange)
+        except Refused as refused:
+            try:
                 self._reject(visit, refused)
+            finally:
                 exchange.refuse(refused)
-            except Exception:  # a bug of ours: in the ordinary way it is answered, and harms nobody else
-                log.exception("callback.untaken", provider=visit.name, task=visit.task_id)
+        except Exception:  # a bug of ours: in the ordinary way it is answered, and harms nobody else
+            log.exception("callback.untaken", provider=visit.name, task=visit.task_id)
+            exchange.decline()
+        else:
+            if not taken:
                 exchange.decline()
-            else:
-                if not taken:
-                    exchange.decline()
 
     def _take_whole(self, visit: _Visit, path: str, body: bytes, exchange: Exchange) -> bool:
         """Take it, unless it needs more: a challenge, one that is too large, or before the ledger is open."""
@@ -168,7 +185,7 @@ class Callbacks:
             return False
         now = datetime.now(UTC)
         trust = self._verify(visit, provider, body, now)
-        callback = Callback(body=body, headers=kept_headers(visit.headers, self._first[visit.name]), received_at=now)
+        callback = Callback(body=body, headers=self._kept(visit), received_at=now)
         arrival = state.intake.arrival(provider, visit.task_id, trust, callback)
         state.inflight_bytes += size
         state.intake.enter_for(_Taken(self, visit, arrival, exchange), arrival)
@@ -267,7 +284,7 @@ class Callbacks:
             raise Refused(Reason.UNAUTHENTIC, detail, flaw=error.flaw) from None
 
     async def _store(self, visit: _Visit, provider: Provider, trust: Trust, body: bytes, now: datetime) -> Receipt:
-        callback = Callback(body=body, headers=kept_headers(visit.headers, self._first[visit.name]), received_at=now)
+        callback = Callback(body=body, headers=self._kept(visit), received_at=now)
         try:
             _, intake = await self._state.open()
             receipt = await intake.pushed(provider, visit.task_id, trust, callback)
@@ -281,12 +298,15 @@ class Callbacks:
         if visit.task_id is None:
             return
         now = datetime.now(UTC)
-        callback = Callback(body=b"", headers=kept_headers(visit.headers, self._first[visit.name]), received_at=now)
+        callback = Callback(body=b"", headers=self._kept(visit), received_at=now)
         try:
             _, intake = await self._state.open()
             await intake.hinted(provider, visit.task_id, Trust.TOKEN, callback, "too_large")
         except LedgerError as error:
             raise self._refused_by_ledger(error) from None
+
+    def _kept(self, visit: _Visit) -> tuple[tuple[str, str], ...]:
+        return kept_headers(visit.headers, self._first[visit.name], self._never[visit.name])
 
     def _refused_by_ledger(self, error: LedgerError) -> Refused:
         """Say whether trying again can help: only the ledger's word about this very record is final."""

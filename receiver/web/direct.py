@@ -28,7 +28,9 @@ WHOLE = re.compile(
     rb"POST (%b[A-Za-z0-9._~/-]+) HTTP/1\.1\r\n((?:[A-Za-z0-9_-]+: ?[!-~][ -~]*\r\n){1,64})\r\n" % PREFIX.encode()
 )
 # What says how a message is framed, or what becomes of its connection: uvicorn's business.
-FRAMING = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", b"connection", b"keep-alive"})
+FRAMING = frozenset(
+    {b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", b"connection", b"keep-alive", b"proxy-connection"}
+)
 MOST_BYTES = 65_536
 
 Headers = list[tuple[bytes, bytes]]
@@ -57,8 +59,8 @@ class DirectProtocol(HttpToolsProtocol):
             self._early += data
             if len(self._early) > MOST_BYTES:
                 self.flow.pause_reading()
-        elif not (self._is_between() and self._hand_over(data)):
-            super().data_received(data)
+        elif self.flow.write_paused or not (self._is_between() and self._hand_over(data)):
+            super().data_received(data)  # which waits for who does not take the answers in
 
     def on_message_begin(self) -> None:
         """Note that what comes next belongs to uvicorn."""
@@ -69,6 +71,11 @@ class DirectProtocol(HttpToolsProtocol):
         """Note that a new message may begin."""
         self._parsing = False
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Begin the silence anew, which uvicorn counts for itself."""
+        self._quiet_since = self.loop.time()
+        super().on_response_complete()
 
     def shutdown(self) -> None:
         """Close after the answer that is due, if one is."""
@@ -109,9 +116,12 @@ class DirectProtocol(HttpToolsProtocol):
     def decline(self, data: bytes) -> None:
         """Have uvicorn read it after all."""
         self._exchange = None
-        if not self._closing:
-            super().data_received(data)
-            self._go_on()
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if self._closing:
+            super().shutdown()
+        self._go_on()
 
     def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """Write an answer in one piece."""

@@ -27,16 +27,17 @@ def is_kept(name: bytes) -> bool:
 
 
 def kept_headers(
-    headers: Iterable[tuple[bytes, bytes]], first: Set[bytes] = frozenset()
+    headers: Iterable[tuple[bytes, bytes]], first: Set[bytes] = frozenset(), never: Set[bytes] = frozenset()
 ) -> tuple[tuple[str, str], ...]:
     """Give the headers to keep, as text, cut to size; what the provider asks for comes `first`, whatever its name.
 
-    So nobody can push the signed event id out of the list with headers of his own.
+    So nobody can push the signed event id out of the list with headers of his own. What holds a provider's secret is
+    kept `never`, whatever its name: users choose some of them.
     """
     kept = [
         _usual(name, value) if len(value) <= SHORT else _text(name, value)
         for name, value in headers
-        if name in first or is_kept(name)
+        if (name in first or is_kept(name)) and name not in never
     ]
     if len(kept) > MOST_HEADERS:
         kept.sort(key=lambda header: header[0].encode() not in first)

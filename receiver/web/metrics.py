@@ -15,7 +15,7 @@ from receiver.web.access import check_admin
 from receiver.web.fresh import Fresh
 from receiver.web.state import State
 from ringback.errors import LedgerError
-from ringback.ledger import Summary
+from ringback.ledger import Queue, Summary
 from ringback.model import DeliveryState, TaskState
 
 if TYPE_CHECKING:
@@ -98,6 +98,26 @@ class _Snapshot:
             deliveries.add_metric((step.value,), summary.deliveries.get(step, 0))
         yield deliveries
         yield GaugeMetricFamily("ringback_waiting_events", "Events not fanned out yet.", summary.waiting_events)
-        oldest = summary.oldest_due_at
-        age = 0.0 if oldest is None else max(0.0, (self._now - oldest).total_seconds())
-        yield GaugeMetricFamily("ringback_oldest_due_seconds", "How long the oldest due delivery has waited.", age)
+        yield from self._queues(summary)
+
+    def _queues(self, summary: Summary) -> "Iterator[Metric]":
+        """A handler without anything to do has zeros, so that an alert can tell it from one that is not there."""
+        from prometheus_client.core import GaugeMetricFamily
+
+        queues = {name: summary.queues.get(name, Queue()) for name in sorted({*summary.handlers, *summary.queues})}
+        lags = {name: queue.lag_seconds(self._now) for name, queue in queues.items()}
+        depths = GaugeMetricFamily("ringback_queue_depth", "Deliveries that wait or run.", labels=("handler", "state"))
+        lag = GaugeMetricFamily(
+            "ringback_queue_oldest_due_seconds", "How long the oldest due delivery has waited.", labels=("handler",)
+        )
+        discarded = GaugeMetricFamily(
+            "ringback_queue_discarded", "Deliveries whose latest run was discarded.", labels=("handler",)
+        )
+        for name, queue in queues.items():
+            depths.add_metric((name, "pending"), queue.pending)
+            depths.add_metric((name, "running"), queue.running)
+            lag.add_metric((name,), lags[name])
+            discarded.add_metric((name,), queue.discarded)
+        yield from (depths, lag, discarded)
+        oldest = max(lags.values(), default=0.0)
+        yield GaugeMetricFamily("ringback_oldest_due_seconds", "How long the oldest due delivery has waited.", oldest)

@@ -64,6 +64,7 @@ def story_shape(story: Story) -> dict[str, Any]:
         "events": [event_shape(event, whole=True) for event in story.events],
         "callbacks": [kept_shape(kept) for kept in story.callbacks],
         "deliveries": [owed_shape(owed) for owed in story.deliveries],
+        "children": story.children,
     }
 
 

@@ -288,7 +288,8 @@ def _texts(headers: Headers, provider: Provider) -> Iterator[tuple[str, str]]:
     """Give the headers that the receiver would keep, as text."""
     from receiver.web.headers import kept_headers
 
-    return iter(kept_headers(headers, frozenset(name.encode() for name in provider.kept_headers)))
+    first, never = ({name.encode() for name in names} for names in (provider.kept_headers, provider.secret_headers))
+    return iter(kept_headers(headers, first, never))
 
 
 def _reading_text(said: Reading) -> str:

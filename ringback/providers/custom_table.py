@@ -340,7 +340,7 @@ def _check_sense(table: Table, provider: Custom, confirm: Confirm | None) -> Non
     scheme = provider.scheme
     if scheme is not None and scheme.fetches_keys and provider.jwks_url is None:
         raise table.missing("jwks_url", f"where its public keys are, since the scheme {scheme.name} needs them")
-    if scheme is not None and scheme.trust is Trust.TOKEN and provider.kept_headers & set(scheme.header_names):
+    if provider.kept_headers & provider.secret_headers:
         raise table.wrong("event_id", "expected another header: this one holds the secret")
     if provider.fetches:
         return

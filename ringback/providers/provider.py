@@ -105,7 +105,12 @@ class Provider:
     @property
     def kept_headers(self) -> frozenset[str]:
         """The headers to keep with a callback before all others: what its scheme reads, unless one is a secret."""
-        if self.scheme is None or self.scheme.trust is Trust.TOKEN:
+        return frozenset(() if self.scheme is None else self.scheme.header_names) - self.secret_headers
+
+    @property
+    def secret_headers(self) -> frozenset[str]:
+        """The headers that hold the secret itself: never to be kept, whatever the user has called them."""
+        if self.scheme is None or self.scheme.trust is not Trust.TOKEN:
             return frozenset()
         return frozenset(self.scheme.header_names)
 

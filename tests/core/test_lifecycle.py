@@ -83,20 +83,32 @@ def test_standing_of_each_kind_of_fact(source: Source) -> None:
     )
 
 
-@given(st.sampled_from(Outcome), st.integers(1, 30), st.floats(0, 1, exclude_max=True))
-def test_settlement_follows_from_outcome_and_count(outcome: Outcome, attempts: int, chance: float) -> None:
-    """Success and the last failure settle; all else is due again, never in the past, and only a release is free."""
+AFTER = st.none() | st.timedeltas(timedelta(0), timedelta(days=30))
+FREE = (Outcome.RELEASED, Outcome.SNOOZED)
+
+
+@given(st.sampled_from(Outcome), st.integers(1, 30), st.floats(0, 1, exclude_max=True), AFTER, st.integers(0, 3))
+def test_settlement_follows_from_outcome_and_count(
+    outcome: Outcome, attempts: int, chance: float, after: timedelta | None, lapses: int
+) -> None:
+    """Success, a discard and the last failure settle; all else is due again, and some of it is free."""
     policy = Policy(attempts=11)
-    what = settle(attempts, outcome, policy, NOW, chance)
-    assert what.counted == (outcome is not Outcome.RELEASED)
+    what = settle(attempts, outcome, policy, NOW, chance, after=after, lapses=lapses)
+    free = outcome in FREE or (outcome is Outcome.LAPSED and not lapses)
+    assert what.counted == (not free)
     assert (what.due_at is None) == (what.state is not DeliveryState.PENDING)
     if outcome is Outcome.SUCCEEDED:
         assert what.state is DeliveryState.SUCCEEDED
-    elif outcome is Outcome.RELEASED:
-        assert what.due_at == NOW
-    elif attempts >= 11:
+    elif outcome is Outcome.DISCARDED or (attempts >= 11 and not free):
         assert what.state is DeliveryState.DISCARDED
-    elif outcome is Outcome.LAPSED:
+    elif outcome in (Outcome.LAPSED, Outcome.RELEASED):
         assert what.due_at == NOW
+    elif after is not None or outcome is Outcome.SNOOZED:
+        assert what.due_at == NOW + (after or timedelta(0))
     else:
         assert what.due_at == NOW + policy.delay(attempts, chance) > NOW + timedelta(seconds=8)
+
+
+def test_what_lapsed_once_runs_alone() -> None:
+    """From the first lapse on nothing runs beside it."""
+    assert [lifecycle.runs_alone(lapses) for lapses in (0, 1, 2)] == [False, True, True]

@@ -1,8 +1,9 @@
 """docs/reference/lifecycle.md and ledger.md say what the tables and the schema say."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from ringback.settings import Settings
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference"
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
 SAYS, GUESSES = Source.CALLBACK, Source.RINGBACK
 DONE, FAILED = TaskState.COMPLETED, TaskState.FAILED
 
@@ -32,6 +34,18 @@ TOLD: dict[str, tuple[TaskState, Source]] = {
     "a final word": (DONE, SAYS),
     "another final word": (FAILED, SAYS),
     "our presumption": (FAILED, GUESSES),
+}
+# Each outcome, with what else decides.
+ENDINGS: dict[str, tuple[Outcome, dict[str, Any]]] = {
+    "`succeeded`": (Outcome.SUCCEEDED, {}),
+    "`failed`": (Outcome.FAILED, {}),
+    "`failed`, by `Retry(after=…)`": (Outcome.FAILED, {"after": MINUTE}),
+    "`timed_out`": (Outcome.TIMED_OUT, {}),
+    "`lapsed`, the first time": (Outcome.LAPSED, {}),
+    "`lapsed`, running alone": (Outcome.LAPSED, {"lapses": 1}),
+    "`released`": (Outcome.RELEASED, {}),
+    "`snoozed`, by `Snooze(seconds)`": (Outcome.SNOOZED, {"after": MINUTE}),
+    "`discarded`, by `Discard(reason)`": (Outcome.DISCARDED, {}),
 }
 
 
@@ -70,12 +84,19 @@ def arrows() -> str:
 def endings() -> str:
     """Write what follows each outcome of an attempt."""
     rows = []
-    for outcome in Outcome:
-        first, last = (settle(count, outcome, Policy(attempts=2), NOW, 0.5) for count in (1, 2))
-        due = "" if first.due_at is None else ", at once" if first.due_at == NOW else ", after a growing delay"
-        rows.append([f"`{outcome.value}`", f"`{first.state.value}`{due}", f"`{last.state.value}`"])
-        rows[-1].append("yes" if first.counted else "no")
+    for what, (outcome, given) in ENDINGS.items():
+        ends = [settle(count, outcome, Policy(attempts=2), NOW, 0.5, **given) for count in (1, 2)]
+        assert len({end.counted for end in ends}) == 1
+        rows.append([what, *(f"`{end.state.value}`{when(end.due_at)}" for end in ends)])
+        rows[-1].append("yes" if ends[0].counted else "no")
+    assert {outcome for outcome, _ in ENDINGS.values()} == set(Outcome)
     return table(["outcome", "attempts left", "last attempt", "counts"], rows)
+
+
+def when(due_at: datetime | None) -> str:
+    """Write when a delivery is due again."""
+    words = {None: "", NOW: ", at once", NOW + MINUTE: ", after that time"}
+    return words.get(due_at, ", after a growing delay")
 
 
 @pytest.mark.parametrize("part", [facts, arrows, endings])

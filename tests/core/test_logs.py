@@ -147,3 +147,18 @@ def test_redactor_never_leaks(secrets: list[str], before: str, after: str) -> No
             line = redact(f"\0{shown}\0")
             assert secret not in line or secret in HIDDEN
     assert len(redact(before + after)) >= 0
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device"), ValueError("closed")])
+def test_a_line_that_cannot_be_written_harms_nobody(error: Exception) -> None:
+    """A full disk or a reader that is gone costs the line, not the callback that it tells of."""
+
+    class Broken(io.StringIO):
+        def write(self, _: str) -> int:
+            raise error
+
+        def flush(self) -> None:
+            raise error
+
+    set_up("json", Broken())
+    structlog.get_logger().info("callback.received")

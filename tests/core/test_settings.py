@@ -19,6 +19,7 @@ SECRET, OTHER = "s" * 32, "o" * 40
 TABLE: dict[str, tuple[Any, str, Any, str]] = {
     "database_url": ("sqlite:///ringback.db", " sqlite:////srv/r.db ", "sqlite:////srv/r.db", "postgres//x"),
     "public_url": (None, "https://hook.example/base/", "https://hook.example/base", "https://u:p@x"),
+    "allow_ephemeral": (False, "true", True, "ephemeral"),
     "secret": ((), f" {SECRET} , {OTHER} ", (SECRET.encode(), OTHER.encode()), "short"),
     "admin_token": (None, " token ", "token", "  "),
     "handlers": (None, " app.main:handlers ", "app.main:handlers", "main.py"),
@@ -30,6 +31,8 @@ TABLE: dict[str, tuple[Any, str, Any, str]] = {
     "commit_timeout_seconds": (5.0, "60", 60.0, "61"),
     "tolerance_seconds": (300, "1", 1, "-1"),
     "dedup_days": (90, "3650", 3650, "0"),
+    "retention_days": (0, "30", 30, "3651"),
+    "body_days": (0, "7", 7, "-1"),
     "concurrency": (32, "1", 1, "0" * 20 + "1"),
     "handler_timeout_seconds": (300.0, "0.01", 0.01, "inf"),
     "grace_seconds": (10.0, "0", 0.0, "-0.1"),
@@ -428,3 +431,14 @@ def test_no_secret_is_shown(tmp_path: Path) -> None:
     assert not any(secret in repr(settings) or secret in str(settings) for secret in secrets)
     assert list(Settings(secret=(b"\xff" * 32,)).secret_values()) == ["\ufffd" * 32]
     assert list(Settings().secret_values()) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://u:pass-word@k.example/", "https://k.example:99999/", "https://k.example\\@e/", "https://k.example\n/x"],
+)
+def test_keys_are_never_fetched_from_a_place_that_cannot_be(url: str) -> None:
+    """What every fetch would refuse stops the start, and its password is not repeated."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({"RINGBACK_FAL_JWKS_URL": url})
+    assert "pass-word" not in str(caught.value)

@@ -11,6 +11,7 @@ from ringback.errors import Unreadable
 from ringback.ledger import Query
 from ringback.model import Callback, Notice, Reading, TaskState, Trust
 from ringback.providers import Provider
+from ringback.providers.signatures import FixedHeader, Scheme
 from ringback.providers.signatures.body_hmac import BodyHmac
 from ringback.settings import ProviderSettings, Secret
 
@@ -26,7 +27,7 @@ class Acme(Provider):
 
     name = "acme"
     base_url = "https://acme.example"
-    scheme = SCHEME
+    scheme: Scheme = SCHEME
     account_endpoint = True
 
     def read_callback(self, callback: Callback) -> Reading | Notice:
@@ -42,6 +43,12 @@ class OptIn(Acme):
     """Signs only for who has set a secret up with it."""
 
     scheme_optional = True
+
+
+class Fixed(Acme):
+    """Sends a fixed secret in a header whose name looks like one of those that are kept."""
+
+    scheme = FixedHeader(header="webhook-secret")
 
 
 @pytest.fixture
@@ -147,3 +154,11 @@ async def test_record_that_can_never_be_stored_is_400(start: Start) -> None:
         async with httpx.AsyncClient(transport=transport, base_url="http://receiver.test") as client:
             response = await client.post("/callbacks/acme", content=b"bug", headers=_signed(b"bug"))
         assert (response.status_code, response.json()) == (500, {"error": "internal error"})
+
+
+async def test_a_fixed_secret_is_not_kept(start: Start) -> None:
+    """It verifies the callback, and is not stored with it, whatever its header is called."""
+    async with start(catalogue={"acme": Fixed()}, providers=SET_UP) as receiver:
+        assert (await _post(receiver, "/callbacks/acme", b"id1", {"webhook-secret": KEY})).status_code == 200
+        (event,) = await receiver.ledger.events(Query())
+        assert KEY not in str(event.headers)

@@ -8,7 +8,7 @@ import pytest
 
 from receiver.web import create_app
 from receiver.web.shapes import body_shape, mask_tokens
-from ringback.ledger import Pattern, Process, Settled
+from ringback.ledger import Pattern, Process, Registration, Settled
 from ringback.model import DeliveryState, Outcome, new_id
 from ringback.providers.signatures import callback_mac, callback_url
 
@@ -21,7 +21,7 @@ PROCESS = Process(id="worker-1", role="worker", host="here", pid=1, started_at=N
 async def owe_delivery(receiver: Receiver) -> str:
     """Let a callback come that a handler is waiting for; gives the delivery's id."""
     ledger = receiver.ledger
-    await ledger.register_handlers({"app.on_video": [Pattern()]}, NOW)
+    await ledger.beat(PROCESS, NOW, NOW, {"app.on_video": Registration(patterns=[Pattern()])})
     await submitted(ledger)
     await receiver.push()
     await ledger.fan_out(datetime.now(UTC), 10)
@@ -32,7 +32,7 @@ async def owe_delivery(receiver: Receiver) -> str:
 async def settle_delivery(receiver: Receiver) -> None:
     """Let a worker run what is due, and fail for good."""
     later = datetime.now(UTC) + timedelta(seconds=1)
-    (work,) = await receiver.ledger.claim_deliveries(PROCESS, {"app.on_video": 1}, later, 1)
+    (work,) = (await receiver.ledger.claim_deliveries(PROCESS, {"app.on_video": 1}, later, 1)).works
     settled = Settled(
         attempt_id=work.attempt.id,
         delivery_id=work.delivery.id,

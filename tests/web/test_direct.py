@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import uvicorn
 
+from receiver.web.answers import Refused
 from receiver.web.callbacks import Callbacks
 from receiver.web.direct import DirectProtocol
 from ringback.errors import LedgerRejected, LedgerUnavailable
 from ringback.ledger import Query, Waiter
-from ringback.model import Arrival
+from ringback.model import Arrival, Receipt
 
 from .conftest import Receiver, Serve, Start, body_of, path_of, submitted
 from .test_sockets import head_of, wire_to
@@ -258,3 +259,119 @@ async def test_a_stopping_server_answers_what_it_took(start: Start, monkeypatch:
             assert (status, headers["connection"]) == (200, "close")
             assert await wire.closed()
         listening.close()
+
+
+@DIRECT
+async def test_a_connection_that_goes_both_ways_is_not_silent(
+    served: tuple[Receiver, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that uvicorn gave begins the keep-alive time anew as well."""
+    monkeypatch.setattr(DirectProtocol, "_keep_alive_seconds", 0.4)
+    async with wire_to(served[1]) as wire:
+        for head, body in (
+            (head_of(f"Content-Length: {len(BODY)}"), BODY),
+            ("GET /healthz HTTP/1.1\nHost: x", b""),
+            (head_of(f"Content-Length: {len(BODY)}"), BODY),
+        ):
+            await wire.send(head, body)
+            assert (await wire.answer())[0] == 200
+            await asyncio.sleep(0.3)
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[DirectProtocol]:
+    """List the connections that are made."""
+    made: list[DirectProtocol] = []
+    connect = DirectProtocol.connection_made
+
+    def noting(self: DirectProtocol, transport: asyncio.Transport) -> None:
+        connect(self, transport)
+        made.append(self)
+
+    monkeypatch.setattr(DirectProtocol, "connection_made", noting)
+    return made
+
+
+@DIRECT
+async def test_who_takes_no_answers_in_has_to_wait(
+    served: tuple[Receiver, int], ordinary: Ordinary, connections: list[DirectProtocol]
+) -> None:
+    """Answers that nobody reads do not pile up: uvicorn waits until they are read."""
+    async with wire_to(served[1]) as wire:
+        await wire.send(head_of(f"Content-Length: {len(BODY)}"), BODY)
+        assert (await wire.answer())[0] == 200
+        connections[0].pause_writing()
+        await wire.send(head_of(f"Content-Length: {len(BODY)}"), BODY)
+        await asyncio.wait_for(ordinary.begun.wait(), 5)
+        connections[0].resume_writing()
+        assert (await wire.answer())[0] == 200
+
+
+@DIRECT
+async def test_a_stopping_server_answers_what_it_gives_back(
+    served: tuple[Receiver, int], connections: list[DirectProtocol], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What turns out to need the ordinary way while the server stops takes it, and the connection ends with it."""
+    handed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    monkeypatch.setattr(Callbacks, "take_soon", lambda *given: handed.set_result(given[-1]))
+    async with wire_to(served[1]) as wire:
+        await wire.send(head_of(f"Content-Length: {len(BODY)}"), BODY)
+        exchange = await asyncio.wait_for(handed, 5)
+        connections[0].shutdown()
+        exchange.decline()
+        status, headers, _ = await wire.answer()
+        assert (status, headers["connection"]) == (200, "close")
+        assert await wire.closed()
+
+
+class Told:
+    """An exchange that notes how it was answered, or breaks."""
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.answered = asyncio.Event()
+        self._broken = broken
+
+    def _note(self) -> None:
+        self.answered.set()
+        if self._broken:
+            raise RuntimeError("a bug")
+
+    def accept(self, receipt: Receipt) -> None:  # noqa: ARG002 -- the protocol's
+        """Note it."""
+        self._note()
+
+    def refuse(self, refused: Refused) -> None:  # noqa: ARG002 -- the protocol's
+        """Note it."""
+        self._note()
+
+    def decline(self) -> None:
+        """Note it."""
+        self._note()
+
+
+@pytest.mark.parametrize("path", [path_of(), path_of()[:-1] + "~"])
+async def test_an_answer_that_fails_harms_no_neighbour(start: Start, path: str) -> None:
+    """Others of the same turn are answered though one connection breaks."""
+    async with start() as receiver:
+        await submitted(receiver.ledger)
+        told = [Told(broken=True), Told()]
+        for one in told:
+            receiver.app.callbacks.take_soon(path, [], BODY, one)  # type: ignore[attr-defined]
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(one.answered.wait() for one in told))
+        assert receiver.state.inflight_bytes == 0
+
+
+@DIRECT
+async def test_what_is_stored_is_answered_though_it_cannot_be_counted(
+    served: tuple[Receiver, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug in what follows the commit does not leave the sender without an answer."""
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(served[0].state.tally, "accept", broken)
+    async with wire_to(served[1]) as wire:
+        await wire.send(head_of(f"Content-Length: {len(BODY)}"), BODY)
+        assert (await wire.answer())[0] == 200

@@ -1,12 +1,15 @@
 """What Prometheus sees, and who may look."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from receiver.web import create_app
+from ringback.ledger import Pattern, Process, Registration
 from ringback.providers.signatures import callback_mac
 
-from .conftest import SECRET, TASK, MakeSettings, Receiver, Start, client_of, path_of, submitted
+from .conftest import SECRET, TASK, MakeSettings, Receiver, Start, body_of, client_of, path_of, submitted
 
 
 def samples_of(text: str) -> dict[tuple[str, ...], float]:
@@ -39,6 +42,27 @@ async def test_counts_of_process_and_ledger(receiver: Receiver) -> None:
     assert samples["ringback_waiting_events",] == 1
     assert samples["ringback_oldest_due_seconds",] == 0
     assert callback_mac(SECRET, "qingbo", TASK).decode() not in response.text
+
+
+async def test_queues_of_handlers(receiver: Receiver) -> None:
+    """Depth, lag and discarded deliveries of each handler; one without anything to do has zeros."""
+    now = datetime.now(UTC)
+    process = Process(id="w", role="worker", host="here", pid=1, started_at=now)
+    handlers = {"app.idle": Registration(patterns=[]), "app.store": Registration(patterns=[Pattern()])}
+    await receiver.ledger.beat(process, now, now, handlers)
+    for number in range(3):
+        await submitted(receiver.ledger, f"task_{number}", f"p-{number}")
+        await receiver.push(body_of(provider_id=f"p-{number}"), f"task_{number}")
+    await receiver.ledger.fan_out(now - timedelta(hours=1), 10)
+    await receiver.ledger.claim_deliveries(process, {"app.store": 1}, now, 1)
+    samples = samples_of((await receiver.get("/metrics")).text)
+    assert samples["ringback_queue_depth", "app.store", "pending"] == 2
+    assert samples["ringback_queue_depth", "app.store", "running"] == 1
+    assert samples["ringback_queue_oldest_due_seconds", "app.store"] == pytest.approx(3600, abs=60)
+    assert samples["ringback_oldest_due_seconds",] == samples["ringback_queue_oldest_due_seconds", "app.store"]
+    assert samples["ringback_queue_depth", "app.idle", "pending"] == 0
+    assert samples["ringback_queue_oldest_due_seconds", "app.idle"] == 0
+    assert samples["ringback_queue_discarded", "app.store"] == 0
 
 
 async def test_ledger_is_counted_once_in_a_while(receiver: Receiver) -> None:
