@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from receiver.handlers import Event, Handlers
+from receiver.outcomes import Discard, Retry, Snooze
 
 if TYPE_CHECKING:
     from receiver.web.app import create_app
 
-__all__ = ["Event", "Handlers", "create_app"]
+__all__ = ["Discard", "Event", "Handlers", "Retry", "Snooze", "create_app"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ import inspect
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -16,11 +17,13 @@ from structlog.contextvars import bound_contextvars
 
 from receiver import threads
 from receiver.handlers import Event, Handler
+from receiver.outcomes import Discard, Retry, Snooze
 from receiver.threads import DaemonPool, Returned
 from ringback.model import Outcome
 
 ERROR_CHARS = 500
 TRACEBACK_CHARS = 8_000
+CHOICES = (Snooze, Discard, Retry)
 LINGER_SECONDS = 1.0  # how long a cancelled coroutine may take to clean up
 OUR_FILES = frozenset({__file__, threads.__file__})  # frames of these are no news to the user
 
@@ -34,6 +37,7 @@ class Ended:
     outcome: Outcome
     error: str | None = None
     traceback: str | None = None
+    after: timedelta | None = None  # when to run again, where the handler said so
     straggler: "asyncio.Future[Any] | None" = field(default=None, compare=False)
 
 
@@ -74,26 +78,26 @@ def _start(handler: Handler, event: Event, pool: DaemonPool) -> tuple[Body, Thre
 
 
 async def _body(handler: Handler, event: Event, thread: Thread | None) -> BaseException | None:
-    """Wait for the handler's end and give what it raised. Nothing but a cancellation leaves here as an exception."""
+    """Wait for the handler's end and give what it raised, or the outcome that it chose by returning it.
+
+    Nothing but a cancellation leaves here as an exception.
+    """
     try:
-        if thread is None:
-            await handler.function(event)
-        else:
-            await _result(thread)
+        returned = await (handler.function(event) if thread is None else _result(thread))
     except asyncio.CancelledError:
         raise
     except BaseException as error:
         return error
-    return None
+    return returned if isinstance(returned, CHOICES) else None
 
 
-async def _result(thread: Thread) -> None:
+async def _result(thread: Thread) -> Any:
     await asyncio.wait({thread})  # unlike `await thread`, being cancelled here does not cancel the future
     returned, error = thread.result()
     if error is not None:
         raise error
-    if inspect.isawaitable(returned):  # a plain function around a coroutine, such as a decorator makes
-        await returned
+    # A plain function around a coroutine, such as a decorator makes.
+    return await returned if inspect.isawaitable(returned) else returned
 
 
 async def _give_up(body: Body, thread: Thread | None, outcome: Outcome, error: str) -> Ended:
@@ -107,10 +111,25 @@ async def _give_up(body: Body, thread: Thread | None, outcome: Outcome, error: s
 def _classify(body: Body) -> Ended:
     if body.cancelled():
         return Ended(outcome=Outcome.FAILED, error="CancelledError: the handler cancelled itself")
-    error = body.result()
-    if error is None:
-        return Ended(outcome=Outcome.SUCCEEDED)
-    return Ended(outcome=Outcome.FAILED, error=_describe(error), traceback=_trace(error))
+    match body.result():
+        case None:
+            return Ended(outcome=Outcome.SUCCEEDED)
+        case Snooze() as snooze:
+            return Ended(outcome=Outcome.SNOOZED, error=str(snooze), after=timedelta(seconds=snooze.seconds))
+        case Discard() as discard:
+            return Ended(outcome=Outcome.DISCARDED, error=_storable(discard.reason))
+        case Retry() as retry:
+            trace = _trace(retry) if retry.__traceback__ else None  # there is none where it was returned
+            after = timedelta(seconds=retry.seconds)
+            return Ended(outcome=Outcome.FAILED, error=_describe(_behind(retry)), traceback=trace, after=after)
+        case error:
+            return Ended(outcome=Outcome.FAILED, error=_describe(error), traceback=_trace(error))
+
+
+def _behind(retry: Retry) -> BaseException:
+    """Give what a handler was at when it asked for a retry: that says more than when it is tried again."""
+    handled = None if retry.__suppress_context__ else retry.__context__
+    return retry.__cause__ or handled or retry
 
 
 def _describe(error: BaseException) -> str:

@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from receiver.event import Event
+from receiver.outcomes import MOST_SECONDS
 from ringback.errors import HandlersError
 from ringback.ledger import Pattern
 from ringback.model import EventType
@@ -28,6 +29,8 @@ __all__ = ["Event", "Handler", "Handlers"]
 
 Lifespan = Callable[["Handlers"], AbstractAsyncContextManager[Any]]
 DEFAULT_RETRY = Policy()
+MOST_ATTEMPTS = 1_000_000
+MOST_FACTOR = 1_000
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -82,7 +85,7 @@ class Handlers:
         model: str = "*",
         name: str | None = None,
         timeout_seconds: float | None = None,
-        retry: Policy | None = None,
+        retry: Policy | Literal[False] | None = None,
     ) -> Callable[[Function], Function]:
         """Make the decorated function a handler of these events; used again on the same function, it adds patterns.
 
@@ -93,7 +96,7 @@ class Handlers:
             model: which models.
             name: what deliveries are owed to; by default `module.qualname`. Keep it when you move the function.
             timeout_seconds: how long one attempt may take; by default RINGBACK_HANDLER_TIMEOUT_SECONDS.
-            retry: how often and when to try again; by default 11 attempts in about a day.
+            retry: how often and when to try again; by default 11 attempts in about a day. False: one attempt.
 
         Raises:
             HandlersError: a pattern or an option cannot be meant, or the name is taken.
@@ -101,10 +104,12 @@ class Handlers:
         patterns = tuple(Pattern(event=e, provider=provider, model=model) for e in (event, *more_events))
         for pattern in patterns:
             _check_pattern(pattern)
-        _check_options(timeout_seconds, retry)
+        policy = Policy(attempts=1) if retry is False else retry
+        _check_timeout(timeout_seconds)
+        _check_retry(policy)
 
         def register(function: Function) -> Function:
-            self._add(function, name, patterns, timeout_seconds, retry)
+            self._add(function, name, patterns, timeout_seconds, policy)
             return function
 
         return register
@@ -193,11 +198,34 @@ def _check_pattern(pattern: Pattern) -> None:
         raise HandlersError(f"model={pattern.model!r}: only * is special; write it in place of ?, [ and ]")
 
 
-def _check_options(timeout_seconds: float | None, retry: Any) -> None:
+def _check_timeout(timeout_seconds: float | None) -> None:
     if timeout_seconds is not None and not 0 < timeout_seconds <= 86_400:
         raise HandlersError(f"timeout_seconds={timeout_seconds!r}: expected more than 0 and at most 86400")
-    if retry is not None and not (isinstance(retry, Policy) and retry.attempts >= 1):
-        raise HandlersError("retry= needs a ringback.retry.Policy with at least one attempt")
+
+
+def _check_retry(retry: Any) -> None:
+    if retry is None:
+        return
+    if not isinstance(retry, Policy):
+        raise HandlersError(f"retry={retry!r}: expected a ringback.Policy, or False for one attempt only")
+    attempts: Any = retry.attempts
+    if not (_is_number(attempts) and isinstance(attempts, int) and 1 <= attempts <= MOST_ATTEMPTS):
+        raise HandlersError(f"retry: attempts={attempts!r}: expected a whole number from 1 to {MOST_ATTEMPTS}")
+    if not retry.base_seconds:
+        raise HandlersError("retry: base_seconds=0: expected more than 0, or a failing handler would never pause")
+    _check_number("base_seconds", retry.base_seconds, 0, MOST_SECONDS)
+    _check_number("cap_seconds", retry.cap_seconds, retry.base_seconds, MOST_SECONDS)
+    _check_number("factor", retry.factor, 1, MOST_FACTOR)
+    _check_number("jitter", retry.jitter, 0, 1)
+
+
+def _check_number(name: str, value: Any, least: float, most: float) -> None:
+    if not (_is_number(value) and least <= value <= most):  # which neither infinity nor NaN is
+        raise HandlersError(f"retry: {name}={value!r}: expected {least:g} to {most:.0f}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_function(function: Callable[..., Any]) -> None:

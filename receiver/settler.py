@@ -44,7 +44,7 @@ class Settler:
         """Judge an ended attempt and keep it until it is stored."""
         now = self._clock()
         chance = random.random()  # noqa: S311 -- spreads retries, guards nothing
-        what = lifecycle.settle(work.delivery.attempts, ended.outcome, policy, now, chance)
+        what = lifecycle.settle(work.delivery.attempts, ended.outcome, policy, now, chance, after=ended.after)
         settled = Settled(
             attempt_id=work.attempt.id,
             delivery_id=work.delivery.id,
@@ -73,15 +73,19 @@ class Settler:
 
 
 def _tell(settled: Settled, fields: dict[str, Any], applied: bool) -> None:
+    due = settled.due_at.isoformat() if settled.due_at else None
     if not applied:
         # Somebody else has the delivery by now: this worker was presumed dead.
         log.warning("delivery.late", outcome=settled.outcome.value, **fields)
     elif settled.state is DeliveryState.SUCCEEDED:
         log.info("delivery.succeeded", **fields)
+    elif settled.outcome is Outcome.DISCARDED:
+        log.warning("delivery.discarded", reason=settled.error, **fields)  # as its handler chose: nothing is wrong
     elif settled.state is DeliveryState.DISCARDED:
         log.error("delivery.discarded", error=settled.error, **fields)
     elif settled.outcome is Outcome.RELEASED:
         log.info("delivery.released", **fields)
+    elif settled.outcome is Outcome.SNOOZED:
+        log.info("delivery.snoozed", due=due, **fields)
     else:
-        due = settled.due_at.isoformat() if settled.due_at else None
         log.warning("delivery.failed", error=settled.error, outcome=settled.outcome.value, due=due, **fields)

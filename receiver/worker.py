@@ -15,19 +15,19 @@ from typing import Any
 import structlog
 
 from receiver import attempt
-from receiver.attempt import Ended
-from receiver.handlers import Event, Handler, Handlers
+from receiver.actions import Actions, Submit
+from receiver.handlers import Event, Handlers
 from receiver.presence import Presence
 from receiver.settler import BATCH, Settler
 from receiver.threads import DaemonPool
+from ringback import lifecycle
 from ringback.errors import LedgerUnavailable
 from ringback.ledger import Ledger, Process, Work
-from ringback.model import Outcome
 from ringback.retry import Policy
 from ringback.settings import Settings
 
 IDLE_SECONDS = 30.0  # the slow poll behind every wake-up
-OVERDUE_SECONDS = 1.0  # the poll while something is due that this process has no code for
+OVERDUE_SECONDS = 1.0  # the poll while something is due that cannot be begun yet
 BACKOFF = Policy(base_seconds=0.1, factor=2.0, cap_seconds=3.0, jitter=0.5)
 
 log = structlog.get_logger()
@@ -42,6 +42,7 @@ class Worker:
         handlers: whose deliveries to run.
         clock: gives the time, aware and in UTC.
         name: how the worker's id begins; by default host and process id.
+        submit: what `event.submit` calls, as `Submitter.submit`; without it handlers cannot submit.
     """
 
     def __init__(
@@ -52,15 +53,19 @@ class Worker:
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         name: str | None = None,
+        submit: Submit | None = None,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._handlers = handlers
         self._clock = clock
-        self._presence = Presence(ledger, handlers, clock, settings.heartbeat_seconds, name)
+        self._submit = submit
+        self._presence = Presence(settings, ledger, handlers, clock, name)
         self._settler = Settler(ledger, clock)
         self._pool = DaemonPool(settings.concurrency)
         self._running: set[asyncio.Task[None]] = set()
+        self._alone: asyncio.Task[None] | None = None  # an attempt beside which nothing may run
+        self._next_due_at: datetime | None = None  # as the last claim told
         self._stragglers: set[asyncio.Future[Any]] = set()
         self._wake = asyncio.Event()
         self._state: Any = None
@@ -109,7 +114,7 @@ class Worker:
         """Hold what a working worker holds: the user's lifespan and two chores. At the end drain and leave."""
         async with self._lifespan() as self._state:
             log.info("worker.started", worker=self.process.id, handlers=len(self._handlers))
-            chores = (self._background(self._beat()), self._background(self._watch()))
+            chores = (self._background(self._presence.keep()), self._background(self._watch()))
             try:
                 yield chores
             finally:
@@ -118,6 +123,7 @@ class Worker:
                 broken = [task for task in chores if task.done()]
                 for task in chores:
                     task.cancel()
+                await asyncio.wait(chores)  # a beat after the good-bye would bring us back
                 if not self._settler:  # else the ledger is out of reach: the others will find us silent
                     await self._try(self._presence.leave)
                 self._pool.close()
@@ -132,11 +138,6 @@ class Worker:
         task = asyncio.create_task(chore)
         task.add_done_callback(lambda _: self._wake.set())
         return task
-
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.heartbeat_seconds)
-            await self._try(self._presence.announce)
 
     async def _watch(self) -> None:
         """Wake up when anybody has written."""
@@ -170,27 +171,35 @@ class Worker:
         fanned_out = await self._ledger.fan_out(self._clock(), BATCH)
         free = self._free_slots()
         names = {handler.name: free for handler in self._handlers}
-        claimed = await self._ledger.claim_deliveries(self.process, names, self._clock(), free)
-        for work in claimed:
-            task = asyncio.create_task(self._attempt(work), name=work.attempt.id)
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-        return bool(fanned_out or claimed)
+        # Stragglers do not count: one that never ends would keep a lapsed delivery waiting for ever.
+        idle = not self._running
+        claimed = await self._ledger.claim_deliveries(self.process, names, self._clock(), free, idle=idle)
+        self._next_due_at = claimed.next_due_at
+        for work in claimed.works:
+            self._begin(work)
+        return bool(fanned_out or claimed.works)
+
+    def _begin(self, work: Work) -> None:
+        task = asyncio.create_task(self._attempt(work), name=work.attempt.id)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        if lifecycle.runs_alone(work.delivery.lapses):
+            self._alone = task
 
     def _free_slots(self) -> int:
+        if self._alone in self._running:
+            return 0
         # A straggler keeps its slot until it ends at last, or a hanging handler would take more and more of them.
         taken = len(self._running) + len(self._stragglers)
         return max(0, min(self._settings.concurrency - taken, BATCH - len(self._settler)))
 
     async def _attempt(self, work: Work) -> None:
         handler = self._handlers[work.delivery.handler]
-        event = Event.of(work, self._state)
+        event = Event.of(work, self._state, Actions(work, self._finish, self._submit))
         fields = attempt.log_fields(event, handler.name)
-        ended = _worn_out(work, handler)
-        if ended is None:
-            log.debug("delivery.started", **fields)
-            timeout_seconds = handler.timeout_seconds or self._settings.handler_timeout_seconds
-            ended = await attempt.run(handler, event, timeout_seconds, self._pool)
+        log.debug("delivery.started", **fields)
+        timeout_seconds = handler.timeout_seconds or self._settings.handler_timeout_seconds
+        ended = await attempt.run(handler, event, timeout_seconds, self._pool)
         self._settler.add(work, handler.policy, ended, fields)
         if ended.straggler is not None:
             log.warning("handler.unresponsive", **fields)
@@ -198,25 +207,22 @@ class Worker:
             ended.straggler.add_done_callback(self._free_straggler)
         self._wake.set()
 
+    def _finish(self, attempt_id: str, step: str) -> Awaitable[bool]:
+        return self._ledger.finish_step(attempt_id, step, self._clock())
+
     def _free_straggler(self, straggler: "asyncio.Future[Any]") -> None:
         self._stragglers.discard(straggler)
         self._wake.set()
 
     async def _idle(self) -> None:
         """Wait until there may be something to do: a write, an attempt's end, the next due time, or the stop."""
-        seconds = self._pause_seconds()
-        if not self._failures and self._free_slots():
-            try:
-                seconds = self._until(await self._ledger.next_due())
-            except LedgerUnavailable as error:
-                self._note_failure(error)
-                seconds = self._pause_seconds()
-        await self._woken(seconds)
+        can_begin = not self._failures and self._free_slots() > 0
+        await self._woken(self._until(self._next_due_at) if can_begin else self._pause_seconds())
 
-    def _until(self, due: datetime | None) -> float:
-        if due is None:
+    def _until(self, due_at: datetime | None) -> float:
+        if due_at is None:
             return IDLE_SECONDS
-        seconds = (due - self._clock()).total_seconds()
+        seconds = (due_at - self._clock()).total_seconds()
         return min(seconds, IDLE_SECONDS) if seconds > 0 else OVERDUE_SECONDS
 
     async def _woken(self, timeout_seconds: float) -> None:
@@ -262,11 +268,3 @@ class Worker:
         if not self._failures:
             return IDLE_SECONDS
         return BACKOFF.delay(self._failures, random.random()).total_seconds()  # noqa: S311 -- spreads the herd
-
-
-def _worn_out(work: Work, handler: Handler) -> Ended | None:
-    """Give up a delivery that keeps lapsing: nobody judged those attempts, and its handler may kill each process."""
-    lapses = work.delivery.lapses
-    if not lapses or work.delivery.attempts <= handler.policy.attempts:
-        return None
-    return Ended(outcome=Outcome.LAPSED, error=f"given up: its worker died or fell silent {lapses} times")

@@ -1,7 +1,7 @@
 """PURE. Which state may follow which: the one place where a task, an event or a delivery changes its mind.
 
 The tables at the top are the truth; docs/reference/lifecycle.md is tested against them. Called by `ledger.fold` for
-every fact that arrives and by `receiver.worker` for every attempt that ends.
+every fact that arrives, by `receiver.settler` for every attempt that ends, and by the ledger for those that lapse.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ def is_news(state: TaskState, status: TaskState) -> bool:
     """Tell whether the provider cannot have said this of the task before.
 
     Whatever it said before the task settled, the task has come at least as far; only what comes after that is kept
-    without moving it.
+    without moving it. So a task's row has to live as long as the keys of its facts.
     """
     return RANK[status] > RANK[state]
 
@@ -83,17 +83,58 @@ class Settlement:
     counted: bool  # whether the attempt counts towards the limit
 
 
-def settle(attempts: int, outcome: Outcome, policy: Policy, now: datetime, chance: float) -> Settlement:
-    """Decide what follows an attempt. `attempts` counts this one; `chance` in [0, 1) spreads retries."""
+def runs_alone(lapses: int) -> bool:
+    """Tell whether nothing else may run in a worker beside this delivery.
+
+    Several may have run in the one that died, and nobody knows which of them was at fault; once it has run alone, a
+    further death is its own.
+    """
+    return lapses > 0
+
+
+def settle(
+    attempts: int,
+    outcome: Outcome,
+    policy: Policy,
+    now: datetime,
+    chance: float,
+    *,
+    after: timedelta | None = None,
+    lapses: int = 0,
+) -> Settlement:
+    """Decide what follows an attempt.
+
+    Args:
+        attempts: those that count, with this one.
+        outcome: how it ended.
+        policy: how often and when it is tried again.
+        now: when it ended.
+        chance: in [0, 1), spreads retries.
+        after: what the handler asked for, in place of the policy's delay.
+        lapses: how many attempts of this delivery had lapsed before this one.
+    """
     match outcome:
         case Outcome.SUCCEEDED:
             return Settlement(state=DeliveryState.SUCCEEDED, due_at=None, counted=True)
+        case Outcome.DISCARDED:
+            return Settlement(state=DeliveryState.DISCARDED, due_at=None, counted=True)
         case Outcome.RELEASED:
-            return Settlement(state=DeliveryState.PENDING, due_at=now, counted=False)
-        case Outcome.FAILED | Outcome.TIMED_OUT | Outcome.LAPSED:
-            if attempts >= policy.attempts:
-                return Settlement(state=DeliveryState.DISCARDED, due_at=None, counted=True)
-            wait = timedelta(0) if outcome is Outcome.LAPSED else policy.delay(attempts, chance)
-            return Settlement(state=DeliveryState.PENDING, due_at=now + wait, counted=True)
+            return _again(now, counted=False)
+        case Outcome.SNOOZED:
+            return _again(now + (after or timedelta(0)), counted=False)
+        case Outcome.LAPSED:
+            # The first may not even have begun, and if it did, a neighbour may have killed the process.
+            if not runs_alone(lapses):
+                return _again(now, counted=False)
+            wait = timedelta(0)
+        case Outcome.FAILED | Outcome.TIMED_OUT:
+            wait = policy.delay(attempts, chance) if after is None else after
         case _ as unreachable:
             assert_never(unreachable)
+    if attempts >= policy.attempts:
+        return Settlement(state=DeliveryState.DISCARDED, due_at=None, counted=True)
+    return _again(now + wait, counted=True)
+
+
+def _again(due_at: datetime, *, counted: bool) -> Settlement:
+    return Settlement(state=DeliveryState.PENDING, due_at=due_at, counted=counted)

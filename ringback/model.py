@@ -59,6 +59,8 @@ class Outcome(StrEnum):
     TIMED_OUT = "timed_out"
     LAPSED = "lapsed"  # its worker died or fell silent
     RELEASED = "released"  # handed back by a worker that was stopping: does not count
+    SNOOZED = "snoozed"  # its handler put it off: does not count
+    DISCARDED = "discarded"  # its handler gave it up for good
 
 
 class Trust(StrEnum):
@@ -160,6 +162,7 @@ class Task:
     request_hash: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     url_key: str | None = None  # fingerprint of the secret behind its callback URL; None when none was sent
+    parent_id: str | None = None  # the task whose event had a handler submit this one
     created_at: datetime = EPOCH
     sent_at: datetime | None = None
     sends: int = 0
@@ -226,6 +229,7 @@ class Delivery:
     settled_at: datetime | None = None
     reason: str | None = None  # why it was discarded or cancelled, or its last error
     replayed_by: str | None = None
+    replay_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

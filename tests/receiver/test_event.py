@@ -1,16 +1,20 @@
-"""The view that a handler receives."""
+"""The view that a handler receives, and the follow-up tasks that it submits."""
 
 import dataclasses
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from receiver import Event, Handlers
 from receiver.worker import Worker
+from ringback.errors import HandlersError
 from ringback.ledger import Ledger
-from ringback.model import EventType, Source, TaskState, Trust
+from ringback.model import EventType, Source, Task, TaskState, Trust
+from ringback.retry import Policy
 from ringback.settings import Settings
 
-from .receiver_case import NOW, VIDEO, ring, view
+from .receiver_case import NOW, VIDEO, owed, ring, view
 
 
 async def test_contents(ledger: Ledger, settings: Settings) -> None:
@@ -65,3 +69,81 @@ def test_repr_shows_ids_only() -> None:
         "delivery_id='dlv_1', run=1, attempt=1)"
     )
     assert "task=None" in repr(view(task=None))
+
+
+class Submissions:
+    """Stands where the composition root puts `Submitter.submit`; keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+
+    async def __call__(self, provider: str, **request: Any) -> Task:
+        """Give some task."""
+        self.asked.append({"provider": provider} | request)
+        return Task(id="task_child", provider=provider, key=request["key"])
+
+
+async def test_a_follow_up_task(ledger: Ledger, settings: Settings) -> None:
+    """Its key is made of event, handler and name, the same in every attempt; its parent is the event's task."""
+    submissions, given = Submissions(), []
+    handlers = Handlers()
+
+    @handlers.on("*", name="h", retry=Policy(attempts=2, base_seconds=0.0001))
+    async def _chain(event: Event) -> None:
+        given.append(await event.submit(name="upscale", provider="qingbo", prompt="x", metadata={"a": 1}))
+        if event.attempt == 1:
+            raise ValueError("again")
+
+    event_id = await ring(ledger)
+    worker = Worker(settings, ledger, handlers, submit=submissions)
+    with capture_logs():
+        while any(item.delivery.settled_at is None for item in await owed(ledger)) or not given:
+            await worker.run_once(10)
+    (item,) = await owed(ledger)
+    key = f"event:{event_id}:h:upscale"
+    request = {"provider": "qingbo", "prompt": "x", "metadata": {"a": 1}, "key": key, "parent": item.task_id}
+    assert submissions.asked == [request] * 2
+    assert [task.id for task in given] == ["task_child"] * 2
+
+
+@pytest.mark.parametrize("handler", ["app:charge", "h" * 170, "app.\ncharge"])
+async def test_a_handler_with_an_unwieldy_name(ledger: Ledger, settings: Settings, handler: str) -> None:
+    """A key stays within what keys may be, and no two pairs of handler and name share one."""
+    submissions, handlers = Submissions(), Handlers()
+
+    async def chain(event: Event) -> None:
+        await event.submit(name="a", provider="qingbo")
+        await event.submit(name="b", provider="qingbo")
+
+    handlers.on("*", name=handler)(chain)
+    event_id = await ring(ledger)
+    await Worker(settings, ledger, handlers, submit=submissions).run_once(10)
+    keys = [asked["key"] for asked in submissions.asked]
+    assert len(set(keys)) == 2
+    assert all(key.startswith(f"event:{event_id}:") and len(key) <= 200 and key.isprintable() for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("submit", "request_", "problem"),
+    [
+        (None, {}, "made without a way to submit"),
+        (Submissions(), {"key": "mine"}, "makes key by itself"),
+        (Submissions(), {"parent": "task_1"}, "makes parent by itself"),
+    ],
+)
+async def test_what_cannot_be_submitted(
+    ledger: Ledger, settings: Settings, submit: Any, request_: dict[str, Any], problem: str
+) -> None:
+    """A worker without a submitter, and what is not the handler's to choose, are told in words."""
+    errors: list[str] = []
+    handlers = Handlers()
+
+    @handlers.on("*", name="h")
+    async def _chain(event: Event) -> None:
+        with pytest.raises(HandlersError) as caught:
+            await event.submit(name="upscale", provider="qingbo", **request_)
+        errors.append(str(caught.value))
+
+    await ring(ledger)
+    await Worker(settings, ledger, handlers, submit=submit).run_once(10)
+    assert [problem in error for error in errors] == [True]

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
@@ -10,6 +11,8 @@ from receiver import Event, Handlers
 from ringback.errors import HandlersError
 from ringback.ledger import Pattern
 from ringback.retry import Policy
+
+NAN, INFINITY = float("nan"), float("inf")
 
 
 async def store(event: Event) -> None:
@@ -105,13 +108,37 @@ def test_default_name_and_kind() -> None:
         ({"event": "*", "timeout_seconds": 0}, "more than 0"),
         ({"event": "*", "timeout_seconds": float("nan")}, "more than 0"),
         ({"event": "*", "retry": 3}, "Policy"),
-        ({"event": "*", "retry": Policy(attempts=0)}, "at least one attempt"),
+        ({"event": "*", "retry": True}, "or False for one attempt only"),
+        ({"event": "*", "retry": Policy(attempts=0)}, "attempts=0: expected a whole number from 1"),
+        ({"event": "*", "retry": Policy(attempts=10**20)}, "from 1 to 1000000"),
+        ({"event": "*", "retry": Policy(attempts=2.5)}, "attempts=2.5"),  # type: ignore[arg-type]
+        ({"event": "*", "retry": Policy(attempts=True)}, "attempts=True"),
+        ({"event": "*", "retry": Policy(base_seconds=0)}, "base_seconds=0: expected more than 0"),
+        ({"event": "*", "retry": Policy(base_seconds=-1)}, "base_seconds=-1: expected 0 to 2592000"),
+        ({"event": "*", "retry": Policy(base_seconds=NAN)}, "base_seconds=nan"),
+        ({"event": "*", "retry": Policy(base_seconds=9, cap_seconds=8)}, "cap_seconds=8: expected 9 to 2592000"),
+        ({"event": "*", "retry": Policy(cap_seconds=INFINITY)}, "cap_seconds=inf"),
+        ({"event": "*", "retry": Policy(cap_seconds=86_400 * 31)}, "cap_seconds=2678400"),
+        ({"event": "*", "retry": Policy(factor=0.5)}, "factor=0.5: expected 1 to 1000"),
+        ({"event": "*", "retry": Policy(factor=10**400)}, "factor=1000"),
+        ({"event": "*", "retry": Policy(jitter=1.5)}, "jitter=1.5: expected 0 to 1"),
+        ({"event": "*", "retry": Policy(jitter="0.1")}, "jitter='0.1'"),  # type: ignore[arg-type]
     ],
 )
 def test_bad_options(arguments: dict[str, object], message: str) -> None:
     """A pattern or option that cannot be meant is refused where it is written."""
     with pytest.raises(HandlersError, match=message):
         Handlers().on(**arguments)  # type: ignore[arg-type]
+
+
+def test_extreme_policies_are_taken() -> None:
+    """The widest policy that is allowed has delays all the same; `retry=False` means one attempt."""
+    handlers = Handlers()
+    most = Policy(attempts=1_000_000, base_seconds=86_400 * 30, cap_seconds=86_400 * 30, factor=1_000, jitter=1)
+    handlers.on("*", retry=most)(store)
+    handlers.on("*", retry=False)(plain)
+    assert [handler.policy.attempts for handler in handlers] == [1_000_000, 1]
+    assert most.delay(1_000_000, 0.999) < timedelta(days=60)
 
 
 def generator(_event: Event) -> Iterator[None]:

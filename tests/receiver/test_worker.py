@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from receiver import Event, Handlers
+from receiver import Discard, Event, Handlers, Retry, Snooze
 from receiver.worker import Worker
-from ringback.ledger import Ledger, Process, open_ledger
+from ringback.ledger import Ledger, open_ledger
 from ringback.model import DeliveryState, Outcome, TaskState
 from ringback.retry import Policy
 from ringback.settings import Settings
@@ -43,7 +43,6 @@ async def test_fan_out(ledger: Ledger, settings: Settings) -> None:
         assert await Worker(settings, ledger, handlers).run_once(10) == 3
     assert sorted(calls) == sorted([("one", first), ("one", second), ("two", first)])
     assert await states(ledger) == [SUCCEEDED] * 3
-    assert await ledger.next_due() is None
     told = [line["event"] for line in logs]
     assert told.count("delivery.succeeded") == told.count("delivery.started") == 3
     line = next(line for line in logs if line["event"] == "delivery.succeeded")
@@ -261,70 +260,49 @@ async def test_woken_by_another_process(ledger: Ledger, settings: Settings) -> N
     await other.close()
 
 
-async def claim_as_stranger(ledger: Ledger, at: datetime) -> Process:
-    """Register `h`, fan out, and take what is due as a worker of another process that then says nothing more."""
-    stranger = Process(id=f"stranger at {at}", role="worker", host="h", pid=1, started_at=at)
-    handlers = Handlers()
-    handlers.on("*", name="h")(lambda _event: None)
-    await ledger.beat(stranger, at, at - timedelta(seconds=30))
-    await ledger.register_handlers(handlers.patterns(), at)
-    await ledger.fan_out(at, 100)
-    assert await ledger.claim_deliveries(stranger, {"h": 10}, at, 10)
-    return stranger
-
-
-async def test_dead_worker(ledger: Ledger, settings: Settings) -> None:
-    """What a silent worker held comes back: not while it may live, and counted as an attempt."""
+async def test_outcomes_that_a_handler_chooses(ledger: Ledger, settings: Settings) -> None:
+    """Snoozing and asking for a retry set the due time, and only the retry counts; a discard is final at once."""
     now = datetime.now(UTC)
     handlers = Handlers()
-    handlers.on("*", name="h")(lambda _event: None)
-    await ring(ledger)
-    await claim_as_stranger(ledger, now)
-    assert await Worker(settings, ledger, handlers, clock=lambda: now + timedelta(seconds=29)).run_once(10) == 0
-    with capture_logs() as logs:
-        assert await Worker(settings, ledger, handlers, clock=lambda: now + timedelta(seconds=31)).run_once(10) == 1
-    assert [line["count"] for line in logs if line["event"] == "deliveries.returned"] == [1]
-    (item,) = await owed(ledger)
-    assert [attempt.outcome for attempt in item.attempts] == [Outcome.LAPSED, Outcome.SUCCEEDED]
-    assert item.delivery.lapses == 1
 
+    @handlers.on("*", name="snooze", retry=False)
+    async def _snooze(event: Event) -> Snooze | None:
+        return Snooze(60) if event.attempt < 4 else None
 
-async def test_handler_that_kills_its_process(ledger: Ledger, settings: Settings) -> None:
-    """A delivery whose attempts all lapsed is discarded after as many as its policy allows, without another run."""
-    now = datetime.now(UTC)
-    calls: list[str] = []
-    handlers = Handlers()
-    handlers.on("*", name="h", retry=Policy(attempts=2))(lambda event: calls.append(event.id))
-    await ring(ledger)
-    for number in (1, 2):
-        await claim_as_stranger(ledger, now + timedelta(minutes=number))
-    assert await Worker(settings, ledger, handlers, clock=lambda: now + timedelta(minutes=3)).run_once(10) == 1
-    (item,) = await owed(ledger)
-    assert (item.delivery.state, item.delivery.reason) == (
-        DISCARDED,
-        "given up: its worker died or fell silent 2 times",
-    )
-    assert calls == []
+    @handlers.on("*", name="retry", retry=Policy(attempts=2, base_seconds=7))
+    async def _retry(_event: Event) -> None:
+        raise Retry(after=60)
 
-
-async def test_late_finisher(ledger: Ledger, settings: Settings) -> None:
-    """A worker that was presumed dead changes nothing when its attempt ends after all, and says so."""
-    now = datetime.now(UTC)
-    begun, finish, handlers = asyncio.Event(), asyncio.Event(), Handlers()
-
-    @handlers.on("*", name="h")
-    async def _slow(_event: Event) -> None:
-        begun.set()
-        await finish.wait()
+    @handlers.on("*", name="discard")
+    def _discard(_event: Event) -> None:
+        raise Discard("no such user")
 
     await ring(ledger)
-    with capture_logs() as logs:
-        running = asyncio.create_task(Worker(settings, ledger, handlers, clock=lambda: now).run_once(10))
-        await begun.wait()
-        later = now + timedelta(minutes=1)
-        await claim_as_stranger(ledger, later)
-        finish.set()
-        assert await running == 0
-    assert [line["outcome"] for line in logs if line["event"] == "delivery.late"] == ["succeeded"]
-    (item,) = await owed(ledger)
-    assert (item.delivery.state, item.delivery.worker) == (DeliveryState.RUNNING, f"stranger at {later}")
+    worker = Worker(settings, ledger, handlers, clock=lambda: now)
+    told: list[Any] = []
+    for _ in range(4):
+        with capture_logs() as logs:
+            await worker.run_once(10)
+        told += [line for line in logs if line["event"].startswith("delivery.")]
+        now += timedelta(seconds=60)
+    found = {item.delivery.handler: item for item in await owed(ledger)}
+    story = {name: [attempt.outcome for attempt in item.attempts] for name, item in found.items()}
+    assert story == {
+        "snooze": [Outcome.SNOOZED] * 3 + [Outcome.SUCCEEDED],
+        "retry": [Outcome.FAILED] * 2,
+        "discard": [Outcome.DISCARDED],
+    }
+    assert {name: (item.delivery.state, item.delivery.attempts) for name, item in found.items()} == {
+        "snooze": (SUCCEEDED, 1),
+        "retry": (DISCARDED, 2),
+        "discard": (DISCARDED, 1),
+    }
+    assert (found["discard"].delivery.reason, found["discard"].attempts[0].traceback) == ("no such user", None)
+    lines = {(line["event"], line["handler"], line["log_level"]) for line in told if line["log_level"] != "debug"}
+    assert lines == {
+        ("delivery.snoozed", "snooze", "info"),
+        ("delivery.succeeded", "snooze", "info"),
+        ("delivery.failed", "retry", "warning"),
+        ("delivery.discarded", "retry", "error"),
+        ("delivery.discarded", "discard", "warning"),
+    }

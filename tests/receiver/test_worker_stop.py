@@ -2,9 +2,10 @@
 
 import asyncio
 import fcntl
+import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -14,7 +15,7 @@ from structlog.testing import capture_logs
 from receiver import Event, Handlers
 from receiver.worker import Worker
 from ringback.errors import LedgerRejected
-from ringback.ledger import Ledger, Pattern, open_ledger
+from ringback.ledger import Ledger, open_ledger
 from ringback.model import DeliveryState, Outcome
 from ringback.settings import Settings
 
@@ -176,18 +177,37 @@ async def test_closed_ledger(settings: Settings) -> None:
         await running
 
 
-async def test_broken_heartbeat(ledger: Ledger, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+async def test_missed_heartbeats(ledger: Ledger, settings: Settings) -> None:
+    """A heartbeat that cannot be written is told of once, and goes on when it can."""
+    slow = Slow()
+    stop = asyncio.Event()
+    with listening() as said:
+        worker = Worker(replace(settings, heartbeat_seconds=0.05), ledger, slow.handlers)
+        running = asyncio.create_task(worker.run(stop))
+        await said.says("handlers.registered")
+        with locked(settings):
+            await said.says("heartbeat.missed")
+        healed = datetime.now(UTC)
+
+        async def seen() -> bool:
+            return (await ledger.summary(healed)).handlers["slow"] > healed
+
+        await until(ledger, seen)
+        stop.set()
+        await running
+    assert [line["event"] for line in said.entries].count("heartbeat.missed") == 1
+
+
+async def test_broken_heartbeat(ledger: Ledger, settings: Settings) -> None:
     """A worker that cannot say that it lives, for a reason that will not pass, ends with that reason."""
-
-    async def rejected(_handlers: Mapping[str, Sequence[Pattern]], _now: datetime) -> None:
-        raise LedgerRejected
-
     slow = Slow()
     await ring(ledger)
     worker = Worker(replace(settings, heartbeat_seconds=0.05), ledger, slow.handlers)
     running = asyncio.create_task(worker.run(asyncio.Event()))
     await slow.begun.wait()
-    monkeypatch.setattr(ledger, "register_handlers", rejected)
+    with closing(sqlite3.connect(settings.database_path)) as db, db:
+        db.execute("CREATE TRIGGER nobody BEFORE INSERT ON processes BEGIN SELECT raise(ABORT, 'nobody lives'); END")
     with pytest.raises(LedgerRejected):
         await running
     assert await states(ledger) == [PENDING]
