@@ -151,6 +151,7 @@ def _serving(app: str, folder: Path) -> Iterator[str]:
         "RINGBACK_DATABASE_URL": f"sqlite:///{folder}/bench.db",
         "RINGBACK_SECRET": SECRET,
         "RINGBACK_LOG_LEVEL": "warning",
+        "RINGBACK_ALLOW_EPHEMERAL": "true",  # the temporary folder may lie in memory
     }
     process = subprocess.Popen(command, env=environ)
     try:

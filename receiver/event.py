@@ -1,6 +1,10 @@
-"""`Event`: the view that a handler receives. Made by `worker` of what the ledger gave it; changes nothing anywhere."""
+"""`Event`: the view that a handler receives, and what it can do. Made by `worker` of what the ledger gave it.
 
-from collections.abc import Mapping
+It changes nothing by itself: what a handler does through it is in `actions`.
+"""
+
+from collections.abc import Awaitable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -8,6 +12,8 @@ from typing import Any, Self
 
 import msgspec
 
+from receiver.actions import Actions
+from ringback.errors import HandlersError
 from ringback.ledger import Work
 from ringback.model import EventType, Result, Source, Task, TaskError, TaskState, Trust
 
@@ -36,9 +42,10 @@ class Event:
     key: str  # for idempotency: the same over retries and replays of this event for this handler
     state: Any  # what the lifespan yielded
     _payload: Any = field(default=_UNREAD, init=False, compare=False)
+    _actions: Actions | None = field(default=None, compare=False)
 
     @classmethod
-    def of(cls, work: Work, state: Any) -> Self:
+    def of(cls, work: Work, state: Any, actions: Actions | None = None) -> Self:
         """Make the view of a claimed delivery."""
         event, delivery = work.event, work.delivery
         return cls(
@@ -59,6 +66,7 @@ class Event:
             attempt=work.attempt.number,
             key=f"{event.id}:{delivery.handler}",
             state=state,
+            _actions=actions,
         )
 
     @property
@@ -67,6 +75,41 @@ class Event:
         if self._payload is _UNREAD:
             object.__setattr__(self, "_payload", _decode(self.raw))
         return self._payload
+
+    def once(self, name: str) -> AbstractAsyncContextManager[bool]:
+        """Do a step at least once, and never again once it was recorded: `async with event.once("charge") as first:`.
+
+        `first` is False where an earlier attempt or run has recorded it. The step is recorded, on its own, when the
+        block ends without raising. For `async def` handlers.
+
+        Raises:
+            HandlersError: the name is not 1 to 100 of A-Z a-z 0-9 . _ : -, or the handler runs on a thread.
+            AttemptLost: on leaving the block: this attempt was given up meanwhile, and the step is not recorded.
+            LedgerUnavailable: on leaving the block: it could not be recorded.
+        """
+        return self._can_act().once(name)
+
+    def submit(self, *, name: str, provider: str, **request: Any) -> Awaitable[Task]:
+        """Submit a follow-up task, whose parent is this event's: `await event.submit(name="upscale", provider=…)`.
+
+        Its key is made of the event, the handler and the name: calling it again, in another attempt or run too, gives
+        the same task. For `async def` handlers.
+
+        Args:
+            name: 1 to 100 of A-Z a-z 0-9 . _ : -, one for each follow-up task of this event.
+            provider: who shall do it.
+            request: all else that `Submitter.submit` takes, and raises.
+
+        Raises:
+            HandlersError: the name cannot be used, the handler runs on a thread, or this worker cannot submit.
+            KeyConflict: the name was used for another request.
+        """
+        return self._can_act().submit(name, provider, request)
+
+    def _can_act(self) -> Actions:
+        if self._actions is None:
+            raise HandlersError("this event was not handed over by a worker, so nothing can be done through it")
+        return self._actions
 
     def __repr__(self) -> str:
         """Show ids only: a payload, an error text or a result URL does not belong in a log line."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ringback.errors import (
+        AttemptLost,
         CostTooHigh,
         HandlersError,
         InvalidSubmission,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ringback.settings import ProviderSettings, Settings
 
 __all__ = [
+    "AttemptLost",
     "CostTooHigh",
     "EventType",
     "Form",

@@ -6,7 +6,8 @@ an exit code. A class's docstring is its default message; a message never holds 
     RingbackError
     ├── SettingsError            a knob is unknown, missing or has a bad value
     ├── UnknownProvider          no provider of that name
-    ├── HandlersError            the handlers cannot be found or are declared wrongly
+    ├── HandlersError            the handlers cannot be found or are written wrongly
+    ├── AttemptLost              a handler was given up, and goes on: what it did is not recorded
     ├── InvalidSubmission        the provider would refuse this; nothing was sent
     ├── SubmissionRefused        the provider did refuse it
     ├── CostTooHigh              the price is above the caller's limit; nothing was sent
@@ -24,6 +25,7 @@ an exit code. A class's docstring is its default message; a message never holds 
 """
 
 __all__ = [
+    "AttemptLost",
     "CostTooHigh",
     "HandlersError",
     "InvalidSubmission",
@@ -61,7 +63,11 @@ class UnknownProvider(RingbackError):
 
 
 class HandlersError(RingbackError):
-    """The handlers cannot be found or are declared wrongly."""
+    """The handlers cannot be found or are written wrongly."""
+
+
+class AttemptLost(RingbackError):
+    """This attempt is no longer its delivery's current one, so nothing can be recorded for it."""
 
 
 class _Refusal(RingbackError):

@@ -69,6 +69,11 @@ class Settings:
         "Where the ledger lives: sqlite:///path, relative to the working directory.",
         "sqlite:///ringback.db",
     )
+    allow_ephemeral: bool = _knob(
+        read.boolean,
+        "Let `serve` and `up` use a database where it may be lost or damaged: function platforms, tmpfs, NFS.",
+        False,
+    )
     public_url: str | None = _knob(
         read.url,
         "Where providers reach the receiver. Without it no callback_url is sent and the poller fetches.",
@@ -92,6 +97,15 @@ class Settings:
     tolerance_seconds: int = _knob(read.integer(1, 86_400), "How far a signed timestamp may be from our clock.", 300)
     dedup_days: int = _knob(
         read.integer(1, 3650), "How long a fact is remembered at least, to recognise a late redelivery.", 90
+    )
+    retention_days: int = _knob(
+        read.integer(0, 3650),
+        "How long a settled task is kept whole, with its events, deliveries and attempts. 0: for ever, since they are "
+        "also the record of what was bought, and nothing is deleted that nobody asked to delete.",
+        0,
+    )
+    body_days: int = _knob(
+        read.integer(0, 3650), "How long raw bodies and headers of settled tasks are kept. 0: as long as the rest.", 0
     )
     concurrency: int = _knob(read.integer(1, 10_000), "Handlers running at once in one worker.", 32)
     handler_timeout_seconds: float = _knob(

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import structlog
 
+from ringback.errors import NotFound
 from ringback.ledger import Ledger, open_ledger
 from ringback.lifecycle import is_terminal
 from ringback.model import Task, TaskState
@@ -99,11 +100,13 @@ class Submitter:
         key: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         max_cost: Decimal | None = None,
+        parent: str | None = None,
     ) -> Task:
         """Submit one task and give it as it is stored.
 
         With a `key`, the same request gives the same task, sent once. A task that comes back `pending` was not
         accepted yet: its `send_note` says why, its `resend_at` when the poller sends it again, or None: never.
+        `parent` is our id of the task that this one follows; it is shown, and means nothing else.
 
         Raises:
             InvalidSubmission: the provider would refuse it; nothing was stored.
@@ -124,7 +127,8 @@ class Submitter:
             "callback_events": callback_events,
             "extra": extra,
         }
-        sending = await self._send(self._draft(provider, form, key=key, metadata=metadata, max_cost=max_cost))
+        draft = self._draft(provider, form, key=key, metadata=metadata, max_cost=max_cost, parent=parent)
+        sending = await self._send(draft)
         if sending.ending is not None and sending.ending.refusal is not None:
             raise sending.ending.refusal
         return sending.task
@@ -176,14 +180,21 @@ class Submitter:
             NotFound: no such task.
             TimeoutError: it has not ended yet; it goes on all the same.
         """
-        task_id = task.id if isinstance(task, Task) else (await self._ledger.story(task)).task.id
-        deadline, seen = asyncio.get_running_loop().time() + timeout_seconds, 0
+        loop = asyncio.get_running_loop()
+        deadline, seen = loop.time() + timeout_seconds, 0
+        task_id = task.id if isinstance(task, Task) else await self._id_of(task)
         while not is_terminal((current := await find_task(self._ledger, task_id)).state):
-            left = deadline - asyncio.get_running_loop().time()
+            left = deadline - loop.time()
             if left <= 0:
                 raise TimeoutError(_still(current, timeout_seconds))
             seen = await self._ledger.changed(seen, min(left, LOOK_SECONDS))
         return current
+
+    async def _id_of(self, reference: str) -> str:
+        try:
+            return (await find_task(self._ledger, reference)).id
+        except NotFound:  # no id of ours: a key, or the provider's id
+            return (await self._ledger.story(reference)).task.id
 
     def _draft(
         self,
@@ -193,9 +204,11 @@ class Submitter:
         key: str | None,
         metadata: Mapping[str, Any] | None,
         max_cost: Decimal | None = None,
+        parent: str | None = None,
     ) -> Task:
         known = get_provider(provider, self._settings.catalogue)
-        task = draft_task(self._settings, known, make_form(known, form), self._clock(), key=key, metadata=metadata)
+        now, checked = self._clock(), make_form(known, form)
+        task = draft_task(self._settings, known, checked, now, key=key, metadata=metadata, parent=parent)
         check_cost(task, max_cost)
         return first_deadlines(self._settings, known, task)
 

@@ -17,7 +17,7 @@ from ringback.errors import CostTooHigh, InvalidSubmission, SettingsError
 from ringback.model import Form, Task, new_id
 from ringback.outbound import request_url
 from ringback.providers import Provider, Request
-from ringback.providers.signatures import callback_url, fingerprint
+from ringback.providers.signatures import TASK_ID, callback_url, fingerprint
 from ringback.settings import Settings, variable_name
 
 MAX_KEY = 200
@@ -78,11 +78,12 @@ def draft_task(
     *,
     key: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    parent: str | None = None,
 ) -> Task:
     """Make the task that is stored before anything is sent.
 
     Raises:
-        InvalidSubmission: the key or the metadata cannot be kept.
+        InvalidSubmission: the key, the metadata or the parent cannot be kept.
         SettingsError: a callback URL is wanted but there is no secret to make it with.
     """
     return Task(
@@ -93,6 +94,7 @@ def draft_task(
         request_hash=request_hash(provider, form),
         metadata=_check_metadata(provider, {} if metadata is None else metadata),
         url_key=_url_key(settings, provider),
+        parent_id=_check_parent(provider, parent),
         created_at=now,
         price_microdollars=provider.price(form, settings.provider(provider.name).usd_per_second),
     )
@@ -162,6 +164,12 @@ def _check_key(provider: Provider, key: Any) -> str | None:
     if isinstance(key, str) and 1 <= len(key) <= MAX_KEY and key.isprintable():
         return key
     raise InvalidSubmission(f"key must be 1 to {MAX_KEY} printable characters", provider=provider.name, field="key")
+
+
+def _check_parent(provider: Provider, parent: Any) -> str | None:
+    if parent is None or (isinstance(parent, str) and TASK_ID.fullmatch(parent)):
+        return parent
+    raise InvalidSubmission("parent must be a task's id, task_…", provider=provider.name, field="parent")
 
 
 def _check_metadata(provider: Provider, metadata: Any) -> dict[str, Any]:

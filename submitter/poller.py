@@ -18,10 +18,11 @@ import structlog
 from ringback.errors import LedgerError, RingbackError, SettingsError
 from ringback.intake import Intake
 from ringback.ledger import Ledger, Process
-from ringback.model import Task, new_id
+from ringback.model import DeliveryState, Task, new_id
 from ringback.outbound import Outbound
 from ringback.settings import Settings
 from submitter.asking import Asker, Lane
+from submitter.housekeeping import Housekeeper
 from submitter.sending import CLAIM_SLACK, Chance, Clock, Sender, utc_now
 
 log = structlog.get_logger("ringback.poller")
@@ -52,6 +53,7 @@ class Poller:
         self._clock = clock
         self._asker = Asker(settings, ledger, outbound, intake, clock=clock, chance=chance)
         self._sender = Sender(settings, ledger, outbound, clock=clock, chance=chance)
+        self._housekeeper = Housekeeper(settings, ledger, clock)
         self._lanes = {name: Lane(provider) for name, provider in settings.catalogue.items()}
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._not_before: dict[str, datetime] = {}  # sendings that the ledger's trouble kept back
@@ -69,11 +71,14 @@ class Poller:
     async def run(self, stop: asyncio.Event) -> None:
         """Poll until `stop` is set, then let what is running end, for `grace_seconds` at most."""
         log.info("poller.started", process=self._process.id)
+        housekeeping = asyncio.create_task(self._housekeeper.run())
         try:
             while not stop.is_set():
                 started = await self._round_or_wait()
                 await self._rest(stop, busy=started > 0)
         finally:
+            housekeeping.cancel()
+            await asyncio.gather(housekeeping, return_exceptions=True)
             await self._end(self._settings.grace_seconds if stop.is_set() else 0)
             with contextlib.suppress(LedgerError):
                 await self._beat(self._clock(), leaving=True)
@@ -96,6 +101,7 @@ class Poller:
                 await asyncio.wait(waits, timeout=ROUND_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if self._running():
                 await asyncio.wait(self._running())
+            await self._housekeeper.once(limit - asyncio.get_running_loop().time())
         finally:
             await self._end(0)
             with contextlib.suppress(LedgerError):
@@ -132,7 +138,10 @@ class Poller:
 
     async def _beat(self, now: datetime, *, leaving: bool = False) -> None:
         dead = timedelta(seconds=self._settings.heartbeat_seconds * DEAD_AFTER_BEATS)
-        await self._ledger.beat(self._process, now, now - dead, leaving=leaving)
+        for delivery in await self._ledger.beat(self._process, now, now - dead, leaving=leaving):
+            if delivery.state is DeliveryState.DISCARDED:  # no worker will ever tell of it
+                fields = {"delivery": delivery.id, "event_id": delivery.event_id, "handler": delivery.handler}
+                log.error("delivery.discarded", error=delivery.reason, **fields)
         self._beaten_at = now
 
     async def _ask_due(self, lane: Lane, now: datetime) -> int:

@@ -68,6 +68,7 @@ def _serve(python: str, folder: Path) -> None:
         port = free.getsockname()[1]
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("RINGBACK_", "COVERAGE_"))}
     environ |= {"RINGBACK_PORT": str(port), "RINGBACK_SECRET": "wheel-test-" * 4}
+    environ |= {"RINGBACK_ALLOW_EPHEMERAL": "true"}  # the temporary folder may lie in memory
     process = subprocess.Popen([str(Path(python).with_name("ringback")), "serve"], cwd=folder, env=environ)
     try:
         assert _ready(port), "the installed wheel did not become ready"

@@ -20,7 +20,13 @@ SECTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "Run": {"up": "serve", "serve": "serve", "work": "work", "poll": "work", "tick": "work"},
         "Submit and look": {"submit": "submit", "tasks": "tasks", "events": "events", "deliveries": "deliveries"},
         "Try": {"demo": "demo", "sandbox": "sandbox", "trigger": "trigger"},
-        "Operate": {"doctor": "doctor", "providers": "providers", "migrate": "migrate"},
+        "Operate": {
+            "status": "status",
+            "doctor": "doctor",
+            "providers": "providers",
+            "migrate": "migrate",
+            "prune": "prune",
+        },
     }
 )
 COMMANDS = {name: module for section in SECTIONS.values() for name, module in section.items()}

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from ringback.cli.placement import ADVICE, look
 from ringback.confirming import confirmed, unconfirmable
 from ringback.errors import HandlersError, LedgerError
 from ringback.ledger import Ledger, Query, Summary
@@ -62,9 +63,22 @@ def of_settings(settings: Settings) -> Iterator[Check]:
     file = Path.cwd() / CONFIG_FILE
     yield good("settings", f"{file if file.exists() else f'no {CONFIG_FILE} here'}; {len(names)} RINGBACK_ variables")
     yield good("SQLite", sqlite3.sqlite_version)
+    yield from _place(settings)
     yield _public_url(settings)
     for provider, advice in unconfirmable(settings):
         yield bad(f"{provider.name} callbacks", "are hints, which nothing here can confirm", advice)
+
+
+def _place(settings: Settings) -> Iterator[Check]:
+    """Say where a database cannot stay; nothing where nothing is known against its place."""
+    finding = look(settings.database_path)
+    if finding is None:
+        return
+    found = f"{settings.database_path}: {finding.why}"
+    if finding.may or settings.allow_ephemeral:
+        yield doubtful("place", found, ADVICE if not finding.may else "put it on a volume, unless it is one for tests")
+    else:
+        yield bad("place", found, f"{ADVICE}; `up` and `serve` refuse it without RINGBACK_ALLOW_EPHEMERAL=true")
 
 
 def of_both(settings: Settings, summary: Summary) -> Iterator[Check]:
@@ -146,7 +160,7 @@ async def waiting(settings: Settings, ledger: Ledger) -> frozenset[str]:
 
 async def _writable(settings: Settings, ledger: Ledger, now: datetime) -> Check:
     try:
-        await ledger.probe(now)
+        await ledger.reject({}, now)  # writes, counts or not
     except LedgerError as error:
         return bad("database", f"{settings.database_path}: {error}", "callbacks get 503 until it can be written")
     return good("database", f"{settings.database_path}, writable")

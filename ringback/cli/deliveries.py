@@ -1,50 +1,71 @@
-"""`ringback deliveries list|show|replay`: what is owed to which handler, how it went, and running it again."""
+"""`ringback deliveries list|show|replay|cancel|discard`: what is owed to which handler, how it went, changing that."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ringback.cli.group import CommandGroup, examples, printable
-from ringback.cli.options import json_option, limit_option, provider_option
+from ringback.cli import operate
+from ringback.cli.group import CommandGroup, Failure, examples, printable
+from ringback.cli.operate import dry_run_option, reason_option, yes_option
+from ringback.cli.options import json_option, limit_option, provider_option, read_age
 from ringback.cli.run import load_settings, opened_ledger, run
 from ringback.errors import NotFound
 from ringback.model import Attempt, Delivery, DeliveryState
 from ringback.settings import Settings
 
 if TYPE_CHECKING:
-    from ringback.ledger import Owed, Query
+    from ringback.ledger import Cancel, Discard, Owed, Query, Replay
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+COLUMNS = ("id", "handler", "event", "task id", "run", "state", "attempts", "due", "replayed as", "reason")
+STATES = click.Choice([state.value for state in DeliveryState])
+WHICH = {
+    "replay": "only what has settled is run again, and not beside a run that has not",
+    "cancel": "only what is pending can be cancelled",
+    "discard": "only what is pending can be discarded",
+}
+FILTERS = (
+    click.option("--state", type=STATES, help="Only deliveries in this state."),
+    click.option("--handler", metavar="NAME", help="Only this handler's."),
+    provider_option,
+    click.option("--task", metavar="ID", help="Only those about this task: our id (task_…)."),
+    click.option("--event", metavar="ID", help="Only those of this event."),
+    click.option(
+        "--older-than", metavar="DURATION", callback=read_age, help="Only those made longer ago: 90s, 15m, 2h, 3d."
+    ),
+    click.option("--latest", is_flag=True, help="Leave out those that were replayed later."),
+    click.option("--text", metavar="TEXT", help="Only those whose last error or reason contains this."),
+)
 
 
 @click.group(cls=CommandGroup)
 def deliveries() -> None:
-    """List deliveries, show one with its attempts, or run some again."""
+    """List deliveries, show one with its attempts, run some again, or end what waits."""
+
+
+def filter_options(command: Function) -> Function:
+    """Let a command choose deliveries as `list` does."""
+    for option in reversed(FILTERS):
+        command = option(command)
+    return command
 
 
 @deliveries.command("list", epilog=examples("ringback deliveries list --state discarded --latest"))
-@click.option(
-    "--state", type=click.Choice([state.value for state in DeliveryState]), help="Only deliveries in this state."
-)
-@click.option("--handler", metavar="NAME", help="Only this handler's.")
-@provider_option
-@click.option("--task", metavar="ID", help="Only those about this task: our id (task_…).")
-@click.option("--event", metavar="ID", help="Only those of this event.")
-@click.option("--latest", is_flag=True, help="Leave out those that were replayed later.")
-@click.option("--text", metavar="TEXT", help="Only those whose last error or reason contains this.")
+@filter_options
 @limit_option
 @json_option
-def list_deliveries(task: str | None, event: str | None, as_json: bool, **filters: Any) -> None:
+def list_deliveries(as_json: bool, limit: int, **filters: Any) -> None:
     """List deliveries, newest first."""
     from receiver.web.shapes import owed_shape
     from ringback.cli import show
-    from ringback.ledger import Query
 
-    found = run(_deliveries(load_settings(quiet=True), Query(task_id=task, event_id=event, **filters)))
+    found = run(_deliveries(load_settings(quiet=True), _query(filters, limit)))
     if as_json:
         show.print_json({"deliveries": [owed_shape(owed) for owed in found]})
         return
-    columns = ("id", "handler", "event", "task id", "run", "state", "attempts", "due", "replayed as", "reason")
-    show.print_table(columns, (_row(owed) for owed in found), empty="no deliveries")
+    show.print_table(COLUMNS, (_row(owed) for owed in found), empty="no deliveries")
 
 
 @deliveries.command("show", epilog=examples("ringback deliveries show dlv_…"))
@@ -68,56 +89,111 @@ def show_delivery(delivery_id: str, as_json: bool) -> None:
         _print_attempt(attempt)
 
 
-@deliveries.command(epilog=examples("ringback deliveries replay dlv_…"))
-@click.argument("delivery_ids", metavar="ID...", nargs=-1, required=True)
-@json_option
-def replay(delivery_ids: tuple[str, ...], as_json: bool) -> None:
-    """Run settled deliveries again: a new run of each, with the same event and handler.
+def action_options(command: Function) -> Function:
+    """Let a command change deliveries: those that are named, or those that a filter chooses."""
+    argument = click.argument("delivery_ids", metavar="[ID]...", nargs=-1)
+    for option in reversed((argument, filter_options, reason_option, dry_run_option, yes_option, json_option)):
+        command = option(command)
+    return command
 
-    Those still pending or running are left alone; then the exit code is 1. A worker does the work.
+
+@deliveries.command(
+    epilog=examples(
+        "ringback deliveries replay dlv_…",
+        "ringback deliveries replay --state discarded --handler app.store --reason 'disk was full'",
+    )
+)
+@action_options
+def replay(**options: Any) -> None:
+    """Run settled deliveries again: a new run of each, with the same event and handler. A worker does the work.
+
+    Name them, or choose them by a filter: then the latest run of each counts. Those still pending or running are left
+    alone; where they were named the exit code is 1. More than one that you have not named is asked about first.
     """
-    from ringback.cli import show
+    from ringback.ledger import Replay
 
-    made, left = run(_replay(load_settings(quiet=True), delivery_ids))
-    if as_json:
-        show.print_json({"deliveries": made, "left_alone": left})
+    _change(Replay, "replay", "replayed", options)
+
+
+@deliveries.command(
+    epilog=examples("ringback deliveries cancel dlv_…", "ringback deliveries cancel --handler app.old --older-than 2d")
+)
+@action_options
+def cancel(**options: Any) -> None:
+    """End pending deliveries as cancelled. Running ones are left alone.
+
+    Name them, or choose them by a filter. More than one that you have not named is asked about first.
+    """
+    from ringback.ledger import Cancel
+
+    _change(Cancel, "cancel", "cancelled", options)
+
+
+@deliveries.command(
+    epilog=examples(
+        "ringback deliveries discard dlv_… --reason 'no such customer'",
+        "ringback deliveries discard --text 'no such customer'",
+    )
+)
+@action_options
+def discard(**options: Any) -> None:
+    """Give pending deliveries up, as after a last attempt. Running ones are left alone.
+
+    Name them, or choose them by a filter. More than one that you have not named is asked about first.
+    """
+    from ringback.ledger import Discard
+
+    _change(Discard, "discard", "discarded", options)
+
+
+def _change(kind: "type[Replay | Cancel | Discard]", verb: str, past: str, options: dict[str, Any]) -> None:
+    """Do it, and tell."""
+    from receiver.web.shapes import owed_shape
+    from ringback.cli import show
+    from ringback.ledger import Query
+
+    ids = tuple(dict.fromkeys(options.pop("delivery_ids")))
+    given = {name: options.pop(name) for name in ("reason", "dry_run", "yes", "as_json")}
+    query = _chosen(ids, options)
+    settings, now = load_settings(quiet=True), datetime.now(UTC)
+    action = kind(query=query, by=operate.operator(), now=now, reason=given["reason"], dry_run=given["dry_run"])
+    deed = operate.Deed(action, verb, past, "delivery", "deliveries")
+    done = operate.perform(settings, deed, named=bool(ids), yes=given["yes"])
+    named = done.ids if ids else done.ids[: operate.SHOWN]
+    found = run(_deliveries(settings, Query(ids=named, limit=max(1, len(named)))))
+    if given["as_json"]:
+        show.print_json(operate.shape(deed, done, deliveries=map(owed_shape, found)))
     else:
-        rows = [(new.id, new.handler, new.run, new.state) for new in made]
-        show.print_table(("id", "handler", "run", "state"), rows, empty="nothing was run again")
-    for delivery in left:
-        message = f"{delivery.id} was left alone: it has not settled yet, it is {delivery.state}"
-        click.echo(f"error: {message}", err=True)
-    if left:
-        raise click.exceptions.Exit(1)
+        click.echo(operate.told(deed, done))
+        if found and (ids or action.dry_run):
+            show.print_table(COLUMNS, (_row(owed) for owed in found), empty="")
+    if ids and done.skipped and not action.dry_run:
+        raise Failure(f"{sum(done.skipped.values())} of those named were left alone: {WHICH[verb]}")
+
+
+def _chosen(ids: tuple[str, ...], filters: dict[str, Any]) -> "Query":
+    """Give what is meant.
+
+    Raises:
+        UsageError: nothing is, or ids and filters both.
+    """
+    from ringback.ledger import Query
+
+    if bool(ids) == any(filters.values()):
+        raise click.UsageError("name deliveries (dlv_…), or choose them by filters such as --handler: one of both")
+    return Query(ids=ids) if ids else _query(filters, operate.STEP)
+
+
+def _query(filters: dict[str, Any], limit: int) -> "Query":
+    from ringback.ledger import Query
+
+    names = {"task": "task_id", "event": "event_id", "older_than": "before"}
+    return Query(limit=limit, **{names.get(name, name): value for name, value in filters.items()})
 
 
 async def _deliveries(settings: Settings, query: "Query") -> "list[Owed]":
     async with opened_ledger(settings) as ledger:
         return list(await ledger.deliveries(query))
-
-
-async def _replay(settings: Settings, ids: tuple[str, ...]) -> tuple[list[Delivery], list[Delivery]]:
-    """Replay, and give the new runs and those that were left alone."""
-    from ringback.ledger import Query
-
-    ids = tuple(dict.fromkeys(ids))
-    async with opened_ledger(settings) as ledger:
-        made = list(await ledger.replay(ids, operator(), datetime.now(UTC)))
-        again = {(new.event_id, new.handler) for new in made}
-        found = await ledger.deliveries(Query(ids=ids, limit=len(ids)))
-    known = [owed.delivery for owed in found]
-    return made, [delivery for delivery in known if (delivery.event_id, delivery.handler) not in again]
-
-
-def operator() -> str:
-    """Name who asks: the user of the operating system."""
-    import getpass
-    import os
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container may run under a number that has no name
-        return f"uid {os.getuid()}"
 
 
 def _row(owed: "Owed") -> tuple[Any, ...]:
@@ -138,6 +214,8 @@ def _row(owed: "Owed") -> tuple[Any, ...]:
 
 
 def _fields(owed: "Owed") -> list[tuple[str, Any]]:
+    from ringback.cli.show import moment_text
+
     delivery = owed.delivery
     pending = delivery.state is DeliveryState.PENDING
     return [
@@ -146,13 +224,19 @@ def _fields(owed: "Owed") -> list[tuple[str, Any]]:
         ("event", f"{delivery.event_id} ({owed.event_type})"),
         ("task", owed.task_id),
         ("state", delivery.state),
-        ("run", delivery.run if delivery.replayed_by is None else f"{delivery.run}, by {delivery.replayed_by}"),
+        ("run", _run_text(delivery)),
         ("attempts", f"{delivery.attempts}" + (f", lapsed {delivery.lapses}" if delivery.lapses else "")),
         ("due", delivery.due_at if pending else None),
         ("settled", delivery.settled_at),
         ("reason", delivery.reason),
         ("replayed as", owed.replayed_as),
+        *(("step done", f"{step.name}, {moment_text(step.done_at)}") for step in owed.steps),
     ]
+
+
+def _run_text(delivery: Delivery) -> str:
+    by = f", by {delivery.replayed_by}" if delivery.replayed_by else ""
+    return f"{delivery.run}{by}" + (f": {delivery.replay_reason}" if delivery.replay_reason else "")
 
 
 def _print_attempt(attempt: Attempt) -> None:

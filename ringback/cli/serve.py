@@ -11,6 +11,7 @@ import click
 
 from ringback.cli.group import examples
 from ringback.cli.options import handlers_option, host_option, port_option
+from ringback.cli.placement import refuse
 from ringback.cli.run import Part, configure_logs, leave, load_settings, opened_ledger, run, run_parts
 from ringback.errors import SettingsError
 from ringback.providers.signatures import fingerprint
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from receiver.handlers import Handlers
     from receiver.worker import Worker
     from ringback.ledger import Ledger
+    from ringback.outbound import Outbound
+    from submitter import Submitter
     from submitter.poller import Poller
 
 MAKE_SECRET = "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"  # noqa: S105 -- a command, not a secret
@@ -39,6 +42,7 @@ def up(host: str | None, port: int | None, handlers: str | None) -> None:
     is running, within RINGBACK_GRACE_SECONDS; once more stops at once.
     """
     settings = load_settings(host=host, port=port, handlers=handlers)
+    refuse(settings)
     loaded = load_handlers(settings)
     with listening(settings.host, settings.port) as listener:
         run(_up(settings, loaded, listener))
@@ -53,6 +57,7 @@ def serve(host: str | None, port: int | None) -> None:
     Makes the database where there is none. `ringback work` runs the handlers, `ringback poll` asks about overdue tasks.
     """
     settings = load_settings(host=host, port=port)
+    refuse(settings)
     if not settings.secret:
         raise SettingsError(f"RINGBACK_SECRET is not set; make a secret with: {MAKE_SECRET} (or start `ringback up`)")
     with listening(settings.host, settings.port) as listener:
@@ -107,17 +112,23 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
 
 
 async def _up(settings: Settings, handlers: "Handlers | None", listener: socket.socket) -> None:
+    from ringback.outbound import Outbound
+    from submitter import Submitter
+
     worker: Worker | None = None
     async with opened_ledger(settings, create=True) as ledger:
         await enlist_keys(settings, ledger)  # before: where a known secret was lost, no new one may take its place
         settings = _with_secret(settings)
         await enlist_keys(settings, ledger)
-        async with open_poller(settings, ledger) as poller:
-            parts = [_receiver(settings, ledger, listener), poller.run]
+        async with (
+            Outbound(settings) as outbound,  # one door out, so that a provider's limits hold for poller and handlers
+            Submitter(settings, ledger=ledger, outbound=outbound) as submitter,
+        ):
+            parts = [_receiver(settings, ledger, listener), make_poller(settings, ledger, outbound).run]
             if handlers is None:
                 _log().info("worker.absent", hint="events are stored only; name handlers: --handlers module:name")
             else:
-                worker = make_worker(settings, ledger, handlers)
+                worker = make_worker(settings, ledger, handlers, submitter)
                 parts.append(worker.run)
             await run_parts(parts)
     leave_stragglers(worker)
@@ -163,19 +174,25 @@ def _receiver(settings: Settings, ledger: "Ledger", listener: socket.socket) -> 
 @asynccontextmanager
 async def open_poller(settings: Settings, ledger: "Ledger") -> AsyncIterator["Poller"]:
     """Make a poller and the door out that it needs."""
-    from ringback.intake import Intake
     from ringback.outbound import Outbound
-    from submitter.poller import Poller
 
     async with Outbound(settings) as outbound:
-        yield Poller(settings, ledger, outbound, Intake(ledger, settings))
+        yield make_poller(settings, ledger, outbound)
 
 
-def make_worker(settings: Settings, ledger: "Ledger", handlers: "Handlers") -> "Worker":
-    """Make a worker that says which handler blocks the event loop."""
+def make_poller(settings: Settings, ledger: "Ledger", outbound: "Outbound") -> "Poller":
+    """Make a poller that asks through this door."""
+    from ringback.intake import Intake
+    from submitter.poller import Poller
+
+    return Poller(settings, ledger, outbound, Intake(ledger, settings))
+
+
+def make_worker(settings: Settings, ledger: "Ledger", handlers: "Handlers", submitter: "Submitter") -> "Worker":
+    """Make a worker that says which handler blocks the event loop, and whose handlers can submit follow-up tasks."""
     from ringback.cli.watchdog import WatchedWorker
 
-    return WatchedWorker(settings, ledger, handlers)
+    return WatchedWorker(settings, ledger, handlers, submitter.submit)
 
 
 def leave_stragglers(worker: "Worker | None") -> None:

@@ -138,10 +138,12 @@ def _fields(story: "Story", url: str | None) -> list[tuple[str, Any]]:
         ("prompt", form.prompt if form else None),
         ("metadata", task.metadata or None),
         ("created", task.created_at),
+        ("parent", task.parent_id),
         ("callback URL", unmasked(url or ("sent" if task.url_key else "none: the poller fetches"))),
         ("price", dollars(task.price_microdollars)),
         ("charged", dollars(task.charged_microdollars)),
     ]
+    fields += [("child", f"{child.id} ({child.provider}, {child.state})") for child in story.children]
     settled = next((event for event in story.events if event.id == task.settled_event), None)
     for result in settled.results if settled else ():
         until = f"  until {moment_text(result.expires_at)}" if result.expires_at else ""

@@ -29,6 +29,7 @@ def timeline(story: Story) -> list[Step]:
     steps += _of_state(story.task)  # after the event that brought it, which has the same time
     for owed in story.deliveries:
         steps += _of_delivery(owed)
+    steps += [_of_child(child) for child in story.children]
     return sorted(steps, key=lambda step: step.at)
 
 
@@ -86,7 +87,8 @@ def _of_delivery(owed: Owed) -> Iterator[Step]:
     delivery = owed.delivery
     name = f"{delivery.handler} ({owed.event_type}" + (f", run {delivery.run})" if delivery.run > 1 else ")")
     if delivery.replayed_by:
-        note = f"{name} {delivery.id}, by {delivery.replayed_by}"
+        why = f": {delivery.replay_reason}" if delivery.replay_reason else ""
+        note = f"{name} {delivery.id}, by {delivery.replayed_by}{why}"
         yield Step(at=delivery.created_at, what="replay", verdict="asked for", note=note)
     for attempt in owed.attempts:
         took = f" after {span(attempt.finished_at - attempt.started_at)}" if attempt.finished_at else ""
@@ -94,11 +96,19 @@ def _of_delivery(owed: Owed) -> Iterator[Step]:
         verdict = attempt.outcome.value if attempt.outcome else "running"
         note = f"{name} attempt {attempt.number}{took}{error}"
         yield Step(at=attempt.started_at, what="handler", verdict=verdict, note=note)
+        for done in owed.steps:
+            if done.attempt == attempt.id:  # they are kept over runs: told under the one that did them
+                yield Step(at=done.done_at, what="step", verdict="done", note=f"{done.name}, by {name}")
     if delivery.state is DeliveryState.PENDING:
         yield Step(at=delivery.due_at, what="handler", verdict="due", note=f"{name} {delivery.id}")
     elif delivery.state is not DeliveryState.RUNNING and not owed.attempts:
         at = delivery.settled_at or delivery.created_at
         yield Step(at=at, what="handler", verdict=delivery.state.value, note=f"{name} {delivery.reason or ''}")
+
+
+def _of_child(child: Task) -> Step:
+    note = f"{child.id} at {child.provider}, {child.state}"
+    return Step(at=child.created_at, what="child", verdict="submitted", note=note)
 
 
 def written(step: Step, since: datetime) -> tuple[str, str, str, str, str]:

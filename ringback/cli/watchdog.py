@@ -1,4 +1,4 @@
-"""Names the handler that blocks the event loop: while it does, no callback is answered and no heartbeat is sent.
+"""Names the handler that blocks the event loop: while it does, no callback is answered and no other handler goes on.
 
 A thread compares the clock with a timestamp that the loop renews every 100 ms, only while deliveries are running: an
 idle process sets no timer, and the thread waits on a lock.
@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from receiver.actions import Submit
 from receiver.handlers import Handlers
 from receiver.worker import Worker
 from ringback.ledger import Ledger, Work
@@ -86,8 +87,8 @@ def _place(frame: FrameType | None) -> str | None:
 class WatchedWorker(Worker):
     """A worker whose event loop is watched while it runs deliveries."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, handlers: Handlers) -> None:
-        super().__init__(settings, ledger, handlers)
+    def __init__(self, settings: Settings, ledger: Ledger, handlers: Handlers, submit: Submit | None = None) -> None:
+        super().__init__(settings, ledger, handlers, submit=submit)
         self._watchdog = Watchdog(frozenset(handlers.patterns()))
 
     async def _attempt(self, work: Work) -> None:

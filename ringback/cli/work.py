@@ -77,10 +77,10 @@ def tick(handlers: str | None, time_limit: float, as_json: bool) -> None:
 
 
 async def _work(settings: Settings, handlers: "Handlers") -> None:
-    async with opened_ledger(settings) as ledger:
-        if settings.secret:
-            await enlist_keys(settings, ledger)
-        worker = make_worker(settings, ledger, handlers)
+    from submitter import Submitter  # which enlists the keys where there are any
+
+    async with opened_ledger(settings) as ledger, Submitter(settings, ledger=ledger) as submitter:
+        worker = make_worker(settings, ledger, handlers, submitter)
         await run_parts([worker.run])
     leave_stragglers(worker)
 
@@ -94,6 +94,8 @@ async def _poll(settings: Settings) -> None:
 
 async def _once(settings: Settings, handlers: "Handlers | None", limit: float, *, poll: bool, as_json: bool) -> None:
     """Poll, then work, all within the limit, and print how much there was."""
+    from submitter import Submitter
+
     deadline = time.monotonic() + limit
     counts: dict[str, int] = {}
     worker: Worker | None = None
@@ -101,10 +103,12 @@ async def _once(settings: Settings, handlers: "Handlers | None", limit: float, *
         if poll:
             await enlist_keys(settings, ledger)
             async with open_poller(settings, ledger) as poller:
-                counts["requests"] = await poller.run_once(limit)
+                # Slow providers must not take the handlers' time.
+                counts["requests"] = await poller.run_once(limit if handlers is None else limit / 2)
         if handlers is not None:
-            worker = make_worker(settings, ledger, handlers)
-            counts["attempts"] = await worker.run_once(max(0.0, deadline - time.monotonic()))
+            async with Submitter(settings, ledger=ledger) as submitter:
+                worker = make_worker(settings, ledger, handlers, submitter)
+                counts["attempts"] = await worker.run_once(max(0.0, deadline - time.monotonic()))
     _report(counts, as_json)
     leave_stragglers(worker)
 

@@ -1,6 +1,12 @@
 """The durable record. `open_ledger` picks the engine; callers know only the protocol."""
 
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from ringback.ledger.actions import Action, Cancel, Discard, Done, Query, Replay, ReplayEvents
 from ringback.ledger.protocol import (
+    Claimed,
+    DoneStep,
     IntakeLedger,
     KeptCallback,
     Ledger,
@@ -9,7 +15,8 @@ from ringback.ledger.protocol import (
     Pattern,
     PollerLedger,
     Process,
-    Query,
+    Queue,
+    Registration,
     Sent,
     Settled,
     Story,
@@ -19,11 +26,20 @@ from ringback.ledger.protocol import (
     Work,
     WorkerLedger,
 )
-from ringback.ledger.sqlite import SqliteLedger
+from ringback.ledger.retention import Keep, Prune, Pruned
+from ringback.ledger.sqlite import SqliteLedger, heart
+from ringback.model import Delivery
 from ringback.settings import Settings
 
 __all__ = [
+    "Action",
+    "Cancel",
+    "Claimed",
+    "Discard",
+    "Done",
+    "DoneStep",
     "IntakeLedger",
+    "Keep",
     "KeptCallback",
     "Ledger",
     "OperatorLedger",
@@ -31,7 +47,13 @@ __all__ = [
     "Pattern",
     "PollerLedger",
     "Process",
+    "Prune",
+    "Pruned",
     "Query",
+    "Queue",
+    "Registration",
+    "Replay",
+    "ReplayEvents",
     "Sent",
     "Settled",
     "Story",
@@ -40,6 +62,7 @@ __all__ = [
     "Waiter",
     "Work",
     "WorkerLedger",
+    "beat_from_thread",
     "open_ledger",
 ]
 
@@ -53,3 +76,15 @@ async def open_ledger(settings: Settings, *, create: bool = False) -> Ledger:
         LedgerUnavailable: it cannot be opened right now.
     """
     return await SqliteLedger.open(settings.database_path, create=create, dedup_days=settings.dedup_days)
+
+
+def beat_from_thread(
+    settings: Settings, process: Process, now: datetime, dead_before: datetime, handlers: Mapping[str, Registration]
+) -> Sequence[Delivery]:
+    """Do what `Ledger.beat` does, and block meanwhile: for a thread whose process' event loop may be blocked.
+
+    Raises:
+        LedgerUnavailable: nothing was written; try again.
+        LedgerRejected: this can never be written.
+    """
+    return heart.beat(settings.database_path, process, now, dead_before, handlers)

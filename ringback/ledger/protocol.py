@@ -8,8 +8,11 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from types import MappingProxyType
+from typing import Protocol, overload
 
+from ringback.ledger.actions import Action, Done, Query
+from ringback.ledger.retention import Prune, Pruned
 from ringback.model import (
     Arrival,
     Attempt,
@@ -25,6 +28,7 @@ from ringback.model import (
     TaskState,
     Trust,
 )
+from ringback.retry import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,17 @@ class Pattern:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """A handler that a worker has code for."""
+
+    patterns: Sequence[Pattern]
+    attempts: int = Policy().attempts  # a delivery gets so many that count
+
+
+NO_HANDLERS: Mapping[str, Registration] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """A claimed delivery with all that its handler gets to see."""
 
@@ -55,6 +70,24 @@ class Work:
     attempt: Attempt
     event: Event
     task: Task | None
+    steps: frozenset[str] = frozenset()  # names of those that earlier attempts and runs have done
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """What a claim gave. Where that was nothing, it tells when the next delivery is due or held event is released."""
+
+    works: Sequence[Work] = ()
+    next_due_at: datetime | None = None  # None: nothing waits, or there is work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoneStep:
+    """A part of a handler's work that was recorded as done, never to be done again for this event."""
+
+    name: str
+    attempt: str  # the id of the attempt that did it
+    done_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +145,7 @@ class Owed:
     provider: str
     task_id: str | None
     attempts: tuple[Attempt, ...] = ()
+    steps: tuple[DoneStep, ...] = ()  # of this event and handler, in any run
     replayed_as: str | None = None  # the latest run of the same event and handler, where this one is not it
 
 
@@ -123,25 +157,21 @@ class Story:
     events: tuple[Event, ...]
     callbacks: tuple[KeptCallback, ...]
     deliveries: tuple[Owed, ...]
+    children: tuple[Task, ...] = ()  # submitted by handlers of its events
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
-    """Which records to list, newest first. None means any; `ids` are those of what is listed.
+class Queue:
+    """What one handler has before it."""
 
-    `text` is a part of a delivery's reason; `latest` leaves out deliveries that were replayed later.
-    """
+    pending: int = 0
+    running: int = 0
+    discarded: int = 0  # whose latest run was discarded
+    oldest_due_at: datetime | None = None  # of the pending ones
 
-    provider: str | None = None
-    state: str | None = None  # a task's or a delivery's
-    type: str | None = None  # an event's
-    task_id: str | None = None
-    event_id: str | None = None
-    handler: str | None = None
-    ids: tuple[str, ...] | None = None
-    text: str | None = None
-    latest: bool = False
-    limit: int = 50
+    def lag_seconds(self, now: datetime) -> float:
+        """Tell how long the oldest due delivery has waited; 0 while none is due."""
+        return 0.0 if self.oldest_due_at is None else max(0.0, (now - self.oldest_due_at).total_seconds())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +193,7 @@ class Summary:
     attempts: Mapping[Outcome, int] = field(default_factory=dict)
     waiting_events: int = 0  # not fanned out yet
     oldest_due_at: datetime | None = None  # of the pending deliveries
+    queues: Mapping[str, Queue] = field(default_factory=dict)  # by handler, where there is anything
     rejections: Mapping[tuple[str, str], int] = field(default_factory=dict)  # by provider and reason
     new_rejections: Mapping[tuple[str, str], int] = field(default_factory=dict)  # those of today and yesterday (UTC)
     unknown_sends: int = 0  # sent, without an answer, and not resendable
@@ -199,10 +230,10 @@ class IntakeLedger(Protocol):
         """Do the same for the hot path, which has neither a coroutine nor a future to spare; tells the waiter."""
 
     async def reject(self, counts: Mapping[tuple[str, str], int], now: datetime) -> None:
-        """Add to the counts of rejected requests, by provider and reason."""
+        """Add to the counts of rejected requests, by provider and reason.
 
-    async def probe(self, now: datetime) -> None:
-        """Write one row, to know that writing works. Raises LedgerUnavailable with what is wrong."""
+        Writes in any case: without counts it tells whether writing works. Raises LedgerUnavailable with what is wrong.
+        """
 
 
 class SubmitterLedger(Protocol):
@@ -244,25 +275,38 @@ class PollerLedger(Protocol):
 class WorkerLedger(Protocol):
     """What a worker needs."""
 
-    async def beat(self, process: Process, now: datetime, dead_before: datetime, *, leaving: bool = False) -> int:
-        """Tell that the process lives (or leaves), and hand back what silent workers held; gives how many."""
+    async def beat(
+        self,
+        process: Process,
+        now: datetime,
+        dead_before: datetime,
+        handlers: Mapping[str, Registration] = NO_HANDLERS,
+        *,
+        leaving: bool = False,
+    ) -> Sequence[Delivery]:
+        """Tell that the process lives (or leaves) and which handlers it has code for; take from silent workers.
 
-    async def register_handlers(self, handlers: Mapping[str, Sequence[Pattern]], now: datetime) -> None:
-        """Upsert the handlers that this process has code for."""
+        Gives the deliveries that lapsed, as they stand now: pending again, or discarded. `beat_from_thread` does the
+        same for a worker whose event loop may be blocked.
+        """
 
     async def fan_out(self, now: datetime, limit: int) -> int:
         """Write the deliveries of events not yet fanned out; gives how many events were."""
 
     async def claim_deliveries(
-        self, process: Process, handlers: Mapping[str, int], now: datetime, limit: int
-    ) -> Sequence[Work]:
-        """Take due deliveries of these handlers (name: how many at most), no more than `limit`, oldest due first."""
+        self, process: Process, handlers: Mapping[str, int], now: datetime, limit: int, *, idle: bool = True
+    ) -> Claimed:
+        """Take due deliveries of these handlers (name: how many at most), no more than `limit`, oldest due first.
+
+        One that lapsed before is taken alone, and only for a worker that is `idle`, in which nothing else runs; until
+        then nothing that is due later is taken either.
+        """
 
     async def settle_deliveries(self, settled: Sequence[Settled]) -> Sequence[bool]:
         """Close attempts and move their deliveries; False for each whose attempt no longer was the current one."""
 
-    async def next_due(self) -> datetime | None:
-        """Give when the next pending delivery is due or held event is released; None when nothing waits."""
+    async def finish_step(self, attempt_id: str, name: str, now: datetime) -> bool:
+        """Record that a step is done; False, and nothing recorded, where the attempt no longer is the current one."""
 
 
 class OperatorLedger(Protocol):
@@ -284,11 +328,19 @@ class OperatorLedger(Protocol):
     async def deliveries(self, query: Query) -> Sequence[Owed]:
         """List deliveries, with their attempts."""
 
-    async def replay(self, delivery_ids: Sequence[str], by: str, now: datetime) -> Sequence[Delivery]:
-        """Make a new run of each settled delivery; those still pending or running are left alone.
+    @overload
+    async def act(self, action: Action) -> Done: ...
+
+    @overload
+    async def act(self, action: Prune) -> Pruned: ...
+
+    async def act(self, action: Action | Prune) -> Done | Pruned:
+        """Do one step of what an operator asks for; the same again, `after` what it gave as `next`, goes on.
+
+        A step is small, so that callbacks never wait for it. A dry run is one step, and writes nothing.
 
         Raises:
-            NotFound: one of them does not exist; then nothing was done.
+            NotFound: a record that was named does not exist; then nothing was done.
         """
 
     async def summary(self, now: datetime) -> Summary:

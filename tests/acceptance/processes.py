@@ -118,6 +118,7 @@ class Site:
             secret=SECRET,
             admin_token=ADMIN_TOKEN,
             log_format="json",
+            allow_ephemeral="true",  # the folder of the tests may lie in memory
             **settings,
         )
         self.processes: list[Process] = []

@@ -14,7 +14,7 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
-from ringback.cli import main
+from ringback.cli import main, placement
 from ringback.ledger import Ledger, open_ledger
 from ringback.settings import Settings
 
@@ -48,6 +48,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in os.environ:
         if name.startswith("RINGBACK_") or name in ("PORT", "NO_COLOR", "FORCE_COLOR"):
             monkeypatch.delenv(name)
+    monkeypatch.setattr(placement, "MOUNTS", tmp_path / "no mounts")  # the folder of the tests may lie in memory
     monkeypatch.chdir(tmp_path)
     modules, path = set(sys.modules), list(sys.path)
     yield tmp_path
@@ -95,12 +96,19 @@ def within(act: Callable[[Ledger, Settings], Awaitable[Any]]) -> Any:
     return asyncio.run(do())
 
 
+def anywhere() -> dict[str, str]:
+    """Give this environment to a process, which may keep its database in memory."""
+    return {**os.environ, "RINGBACK_ALLOW_EPHEMERAL": "true"}
+
+
 class Process:
     """The command as a process of its own; ended at the latest with the test."""
 
     def __init__(self, *arguments: str) -> None:
         self.errors = Path("errors.log").open("wb+")  # noqa: SIM115 -- closed with the process
-        self.popen = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=self.errors)
+        self.popen = subprocess.Popen(
+            [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=self.errors, env=anywhere()
+        )
 
     def line(self, event: str) -> dict[str, Any]:
         """Wait for a log event; fails where the process ends without it."""

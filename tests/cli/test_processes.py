@@ -17,7 +17,7 @@ from ringback.ledger import Ledger
 from ringback.model import Task
 from ringback.settings import Settings
 
-from .conftest import COMMAND, SECRET, Process, Ringback, within
+from .conftest import COMMAND, SECRET, Process, Ringback, anywhere, within
 
 pytestmark = pytest.mark.slow
 Start = Callable[..., Process]
@@ -71,7 +71,7 @@ def test_a_second_signal(start: Start, folder: Path, monkeypatch: pytest.MonkeyP
 def test_timeout_stops_in_order(folder: Path) -> None:  # noqa: ARG001 -- works in it
     """`timeout` signals the process and then its group: that is one signal, and everything is closed."""
     command = ["timeout", "--preserve-status", "2", *COMMAND, "up", "--port", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, start_new_session=True, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, start_new_session=True, timeout=20, env=anywhere())
     assert (done.returncode, "process.stopped_at_once" in done.stderr) == (0, False)
     assert "poller.stopped" in done.stderr
 
@@ -176,7 +176,7 @@ def test_a_database_that_cannot_be_written(folder: Path, ringback: Ringback) -> 
     for path in (*files, folder):
         path.chmod(0o555 if path.is_dir() else 0o444)
     up = [*COMMAND, "up", "--port", "0"]
-    done = subprocess.run(up, capture_output=True, text=True, preexec_fn=obey_permissions)
+    done = subprocess.run(up, capture_output=True, text=True, preexec_fn=obey_permissions, env=anywhere())
     folder.chmod(0o755)
     assert done.returncode == 1, done.stderr
     assert done.stderr.startswith(f"error: {folder}/ringback.db")

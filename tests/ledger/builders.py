@@ -1,11 +1,11 @@
 """Short ways to say what the ledger is given: tasks, arrivals, workers. Times count in seconds from NOW."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ringback.ledger import Ledger, Pattern, Process, Sent, Settled, Work
+from ringback.ledger import Ledger, Pattern, Process, Registration, Sent, Settled, Work
 from ringback.model import (
     Arrival,
     Callback,
@@ -92,10 +92,14 @@ def worker(name: str = "w1", role: str = "worker") -> Process:
     return Process(id=name, role=role, host="here", pid=1, started_at=NOW)
 
 
+def registered(patterns: Mapping[str, Sequence[Pattern]], attempts: int = 11) -> dict[str, Registration]:
+    """Say what a worker's handlers listen for."""
+    return {name: Registration(patterns=found, attempts=attempts) for name, found in patterns.items()}
+
+
 async def working(ledger: Ledger, *names: str, patterns: Sequence[Pattern] = ANY, process: str = "w1") -> Process:
     """Let a worker make itself and its handlers known."""
-    await ledger.beat(worker(process), NOW, LONG_AGO)
-    await ledger.register_handlers(dict.fromkeys(names or ("h",), patterns), NOW)
+    await ledger.beat(worker(process), NOW, LONG_AGO, registered(dict.fromkeys(names or ("h",), patterns)))
     return worker(process)
 
 
@@ -111,7 +115,14 @@ async def owed(ledger: Ledger, count: int = 1, handler: str = "h") -> Process:
 
 async def claim(ledger: Ledger, handler: str = "h", seconds: float = 100, process: str = "w1") -> Sequence[Work]:
     """Claim all that one handler is owed."""
-    return await ledger.claim_deliveries(worker(process), {handler: 100}, at(seconds), 100)
+    return list((await ledger.claim_deliveries(worker(process), {handler: 100}, at(seconds), 100)).works)
+
+
+async def next_due(ledger: Ledger, handler: str = "h") -> datetime | None:
+    """Ask a claim that gets nothing when there will be something."""
+    claimed = await ledger.claim_deliveries(worker(), {handler: 1}, LONG_AGO, 1)
+    assert claimed.works == ()
+    return claimed.next_due_at
 
 
 def ended(work: Work, outcome: Outcome, state: DeliveryState, *, seconds: float = 101, **more: Any) -> Settled:

@@ -46,11 +46,11 @@ async def full_disk(database: Path) -> None:
         print("unavailable", error)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, most))  # not even the smallest write fits now
     try:
-        await ledger.probe(NOW)
+        await ledger.reject({}, NOW)
     except LedgerUnavailable:
         print("red")
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    await ledger.probe(NOW)
+    await ledger.reject({}, NOW)
     await ledger.record(push("healed", b"x" * 10_000))
     events = (await ledger.summary(NOW)).events
     print("stored", stored, "found", sum(events.values()))

@@ -26,6 +26,7 @@ CREATE TABLE tasks (
     request_hash         TEXT,              -- tells the same request from another one under the same key
     metadata             TEXT NOT NULL DEFAULT '{}', -- the user's JSON object, never sent
     url_key              TEXT,              -- fingerprint of the secret behind its callback URL; null: no URL was sent
+    parent               TEXT,              -- the task whose event had a handler submit this one
     created_at           INTEGER NOT NULL,
     sent_at              INTEGER,           -- the claim to send; null: may be sent
     sends                INTEGER NOT NULL DEFAULT 0,
@@ -41,6 +42,7 @@ CREATE TABLE tasks (
     kept                 INTEGER NOT NULL DEFAULT 0, -- rows of `callbacks` and unrecognised events kept for it
     price_microdollars   INTEGER,           -- expected
     charged_microdollars INTEGER,           -- as the provider says
+    pruned               INTEGER NOT NULL DEFAULT 0, -- 1: its raw bodies are gone, 2: all but the keys; 0 after news
     -- A final state has its time and its author, any other has neither.
     CHECK ((state = 'completed' OR state = 'failed' OR state = 'cancelled' OR state = 'expired')
            = (settled_at IS NOT NULL)),
@@ -54,6 +56,8 @@ CREATE UNIQUE INDEX tasks_provider_id ON tasks (provider, provider_id) WHERE pro
 CREATE INDEX tasks_fetch ON tasks (provider, fetch_at) WHERE fetch_at IS NOT NULL;
 CREATE INDEX tasks_resend ON tasks (resend_at) WHERE resend_at IS NOT NULL;
 CREATE INDEX tasks_pending ON tasks (provider) WHERE state = 'pending';
+CREATE INDEX tasks_settled ON tasks (pruned, settled_at) WHERE settled_at IS NOT NULL;
+CREATE INDEX tasks_parent ON tasks (parent) WHERE parent IS NOT NULL;
 
 -- One deduplicated fact. Its key row outlives its body (see RINGBACK_DEDUP_DAYS).
 CREATE TABLE events (
@@ -74,6 +78,7 @@ CREATE TABLE events (
     provider_event_id TEXT,
     event_key         TEXT,                 -- unique: the provider's event id in its scope, or the body's hash
     fact_key          TEXT,                 -- unique: our task id and the status
+    pruned            INTEGER NOT NULL DEFAULT 0, -- 1: its raw body is gone, 2: all but the keys, never to be replayed
     results           TEXT NOT NULL DEFAULT '[]',
     error             TEXT,
     body              BLOB NOT NULL,        -- the first request, byte for byte
@@ -89,6 +94,7 @@ CREATE UNIQUE INDEX events_event_key ON events (event_key) WHERE event_key IS NO
 CREATE UNIQUE INDEX events_fact_key ON events (fact_key) WHERE fact_key IS NOT NULL;
 -- Facts are found by their key, which begins with the task.
 CREATE INDEX events_task ON events (task_id) WHERE fact_key IS NULL;
+CREATE INDEX events_taskless ON events (pruned, received_at) WHERE task_id IS NULL;
 CREATE INDEX events_waiting ON events (seq) WHERE fanned_out_at IS NULL AND standing = 'accepted';
 
 -- Requests that are kept although they made no event of their own, or whose event alone would not show them.
@@ -102,14 +108,17 @@ CREATE TABLE callbacks (
     trust       TEXT NOT NULL CHECK (trust = 'signed' OR trust = 'token' OR trust = 'partial' OR trust = 'none'),
     received_at INTEGER NOT NULL,
     headers     TEXT NOT NULL DEFAULT '[]',
-    body        BLOB                        -- null: the same bytes are in the event
+    body        BLOB                        -- null: the same bytes are in the event, or were pruned
 ) STRICT;
 CREATE INDEX callbacks_task ON callbacks (task_id);
+CREATE INDEX callbacks_event ON callbacks (event_id) WHERE event_id IS NOT NULL;
+CREATE INDEX callbacks_body ON callbacks (received_at) WHERE body IS NOT NULL;
 
 -- What the workers' code can handle. An event is matched against this table, so that a rolling deploy loses nothing.
 CREATE TABLE handlers (
     name          TEXT PRIMARY KEY,
     patterns      TEXT NOT NULL,            -- JSON: [{"event": glob, "provider": glob, "model": glob}, …], `*` only
+    attempts      INTEGER NOT NULL CHECK (attempts > 0), -- a delivery gets so many that count
     since         INTEGER,                  -- reserved for catch-up
     registered_at INTEGER NOT NULL,
     seen_at       INTEGER NOT NULL
@@ -127,13 +136,14 @@ CREATE TABLE deliveries (
         state = 'cancelled'),
     due_at      INTEGER NOT NULL,
     attempts    INTEGER NOT NULL DEFAULT 0, -- those that count
-    lapses      INTEGER NOT NULL DEFAULT 0, -- those whose worker died or fell silent
+    lapses      INTEGER NOT NULL DEFAULT 0, -- those whose worker died or fell silent; once there is one, it runs alone
     attempt     TEXT,                       -- the current attempt: the fence
     worker      TEXT,
     created_at  INTEGER NOT NULL,
     settled_at  INTEGER,
     reason      TEXT,                       -- the last error, or why it was discarded or cancelled
     replayed_by TEXT,                       -- who asked for this run
+    replay_reason TEXT,                     -- and why
     CHECK ((state = 'succeeded' OR state = 'discarded' OR state = 'cancelled') = (settled_at IS NOT NULL)),
     CHECK ((state = 'running') = (worker IS NOT NULL)),
     CHECK (state <> 'running' OR attempt IS NOT NULL)
@@ -142,6 +152,7 @@ CREATE UNIQUE INDEX deliveries_id ON deliveries (id);
 CREATE UNIQUE INDEX deliveries_once ON deliveries (event_seq, handler, run);
 CREATE INDEX deliveries_due ON deliveries (handler, due_at) WHERE state = 'pending';
 CREATE INDEX deliveries_running ON deliveries (worker) WHERE state = 'running';
+CREATE INDEX deliveries_discarded ON deliveries (handler, event_seq, run) WHERE state = 'discarded';
 
 -- One run of a delivery; closed once.
 CREATE TABLE attempts (
@@ -154,13 +165,23 @@ CREATE TABLE attempts (
     finished_at  INTEGER,
     outcome      TEXT CHECK (
         outcome = 'succeeded' OR outcome = 'failed' OR outcome = 'timed_out' OR outcome = 'lapsed' OR
-        outcome = 'released'),
+        outcome = 'released' OR outcome = 'snoozed' OR outcome = 'discarded'),
     error        TEXT,
     traceback    TEXT,                      -- bounded
     CHECK ((finished_at IS NULL) = (outcome IS NULL))
 ) STRICT;
 CREATE UNIQUE INDEX attempts_id ON attempts (id);
 CREATE INDEX attempts_delivery ON attempts (delivery_seq);
+
+-- What a handler did once and for all with one event (`event.once`). Kept over retries and replays; goes with the event.
+CREATE TABLE steps (
+    event_seq INTEGER NOT NULL REFERENCES events (seq) ON DELETE CASCADE,
+    handler   TEXT NOT NULL,
+    name      TEXT NOT NULL,
+    attempt   TEXT NOT NULL,                -- that did it: att_…
+    done_at   INTEGER NOT NULL,
+    PRIMARY KEY (event_seq, handler, name)
+) STRICT, WITHOUT ROWID;
 
 -- Requests that were turned away, by day (UTC): counts only, never content.
 CREATE TABLE rejections (

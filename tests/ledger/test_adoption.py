@@ -15,6 +15,7 @@ from .builders import (
     claimed,
     ended,
     fact,
+    next_due,
     other,
     reading,
     sent,
@@ -53,7 +54,7 @@ async def test_event_is_held_while_a_submission_waits(ledger: Ledger) -> None:
     await working(ledger)
     await claimed(ledger)
     await ledger.record(fact(COMPLETED, None))
-    assert await ledger.next_due() == at(30)
+    assert await next_due(ledger) == at(30)
     assert await ledger.fan_out(at(29.9), 10) == 0
     await ledger.save_send(ACCEPTED)
     assert await ledger.fan_out(at(2), 10) == 1

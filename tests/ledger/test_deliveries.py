@@ -1,12 +1,13 @@
-"""Fanning out, claiming, settling, lapsing and replaying: at least one run per event and handler, behind a fence."""
+"""Fanning out, claiming, settling and lapsing: at least one run per event and handler, behind a fence."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
-from ringback.errors import NotFound
-from ringback.ledger import Ledger, Pattern, Query
-from ringback.model import DeliveryState, Form, Kind, Outcome
+from ringback.errors import LedgerRejected
+from ringback.ledger import Claimed, Ledger, Pattern, Query, Registration, beat_from_thread
+from ringback.model import Delivery, DeliveryState, Form, Kind, Outcome
 
 from .builders import (
     COMPLETED,
@@ -18,8 +19,10 @@ from .builders import (
     claim,
     ended,
     fact,
+    next_due,
     other,
     owed,
+    registered,
     submitted,
     worker,
     working,
@@ -45,7 +48,7 @@ async def test_events_are_matched_by_type_provider_and_model(ledger: Ledger) -> 
         "deaf": (),
         "case": (Pattern(model="WAVE-1"),),
     }
-    await ledger.register_handlers(patterns, NOW)
+    await ledger.beat(worker(), NOW, LONG_AGO, registered(patterns))
     await submitted(ledger, "task_a", "p-a", form=Form(model="wave-1"))
     await submitted(ledger, "task_b", "p-b", form=Form(model="tide"), provider="reapi")
     await ledger.record(fact(COMPLETED, "task_a", "p-a"))
@@ -77,7 +80,7 @@ async def test_fan_out_writes_once(engine: Engine) -> None:
 async def test_registering_again_replaces_the_patterns(ledger: Ledger) -> None:
     """A handler that is registered anew listens for what it now says."""
     await working(ledger, "h")
-    await ledger.register_handlers({"h": [Pattern(event="task.failed")]}, at(1))
+    await ledger.beat(worker(), at(1), LONG_AGO, registered({"h": [Pattern(event="task.failed")]}))
     await ledger.record(fact(COMPLETED))
     await ledger.fan_out(NOW, 10)
     assert await handlers_of(ledger, "task_a") == []
@@ -104,13 +107,14 @@ async def test_claim_keeps_to_its_limits(ledger: Ledger) -> None:
     for number in range(4):
         await ledger.record(fact(COMPLETED, f"task_{number}", f"p-{number}"))
         await ledger.fan_out(at(number), 10)
-    works = await ledger.claim_deliveries(worker(), {"g": 9, "h": 9, "k": 9, "l": 0}, at(9), 5)
+    works = (await ledger.claim_deliveries(worker(), {"g": 9, "h": 9, "k": 9, "l": 0}, at(9), 5)).works
     assert [(w.delivery.handler, w.delivery.due_at) for w in works] == [
         ("g", at(0)), ("h", at(0)), ("g", at(1)), ("h", at(1)), ("g", at(2)),
     ]  # fmt: skip
-    assert [w.delivery.handler for w in await ledger.claim_deliveries(worker(), {"g": -1, "h": 1}, at(9), 5)] == ["h"]
-    assert await ledger.claim_deliveries(worker(), {"g": 9}, at(2.9), 5) == []
-    assert await ledger.claim_deliveries(worker(), {"g": 9}, at(9), 0) == []
+    works = (await ledger.claim_deliveries(worker(), {"g": -1, "h": 1}, at(9), 5)).works
+    assert [w.delivery.handler for w in works] == ["h"]
+    assert await ledger.claim_deliveries(worker(), {"g": 9}, at(2.9), 5) == Claimed(next_due_at=at(3))
+    assert await ledger.claim_deliveries(worker(), {"g": 9}, at(9), 0) == Claimed()
 
 
 async def test_racing_workers_share_what_is_due(engine: Engine) -> None:
@@ -119,7 +123,7 @@ async def test_racing_workers_share_what_is_due(engine: Engine) -> None:
     await owed(ledgers[0], 20)
     names = [f"w{n}" for n in range(8)]
     claims = [ledgers[n % 2].claim_deliveries(worker(name), {"h": 3}, at(100), 3) for n, name in enumerate(names)]
-    given = [work.delivery.id for works in await asyncio.gather(*claims) for work in works]
+    given = [work.delivery.id for claimed in await asyncio.gather(*claims) for work in claimed.works]
     assert len(given) == len(set(given)) == 20
 
 
@@ -135,7 +139,7 @@ async def test_settled_delivery_is_closed(ledger: Ledger) -> None:
     assert (delivery.state, delivery.reason, delivery.worker) == (DISCARDED, "ValueError: no", None)
     assert (attempt.outcome, attempt.error, attempt.traceback) == (Outcome.FAILED, "ValueError: no", "Traceback …")
     assert attempt.finished_at == at(101)
-    assert await ledger.next_due() is None
+    assert await next_due(ledger) is None
 
 
 async def test_failed_attempt_comes_again_when_due(ledger: Ledger) -> None:
@@ -143,7 +147,7 @@ async def test_failed_attempt_comes_again_when_due(ledger: Ledger) -> None:
     await owed(ledger)
     (work,) = await claim(ledger)
     await ledger.settle_deliveries([ended(work, Outcome.FAILED, PENDING, due_at=at(200), error="no")])
-    assert await ledger.next_due() == at(200)
+    assert await next_due(ledger) == at(200)
     assert await claim(ledger, seconds=199) == []
     (again,) = await claim(ledger, seconds=200)
     assert (again.delivery.attempts, again.attempt.number, again.delivery.reason) == (2, 2, "no")
@@ -163,9 +167,9 @@ async def test_late_finisher_is_fenced_off(ledger: Ledger) -> None:
     """A worker that was presumed dead cannot settle what another one has taken over."""
     await owed(ledger)
     (slow,) = await claim(ledger)
-    assert await ledger.beat(worker("w2"), at(200), at(170)) == 1
+    assert len(await ledger.beat(worker("w2"), at(200), at(170))) == 1
     (fresh,) = await claim(ledger, seconds=200, process="w2")
-    assert (fresh.delivery.id, fresh.delivery.lapses, fresh.delivery.attempts) == (slow.delivery.id, 1, 2)
+    assert (fresh.delivery.id, fresh.delivery.lapses, fresh.attempt.number) == (slow.delivery.id, 1, 2)
     late = ended(slow, Outcome.SUCCEEDED, SUCCEEDED, seconds=201)
     assert await ledger.settle_deliveries([late]) == [False]
     assert await ledger.settle_deliveries([ended(fresh, Outcome.FAILED, DISCARDED, seconds=202)]) == [True]
@@ -180,68 +184,81 @@ async def test_silent_worker_loses_what_it_holds(ledger: Ledger) -> None:
     for name in ("w1", "w2", "w3"):
         await ledger.beat(worker(name), NOW, LONG_AGO)
         await ledger.claim_deliveries(worker(name), {"h": 1}, at(9), 1)
-    assert await ledger.beat(worker("w1"), at(40), at(10)) == 2
-    assert await ledger.beat(worker("w1"), at(41), at(10)) == 0
-    assert await ledger.beat(worker("w1"), at(42), at(11), leaving=True) == 1
-    assert len(await claim(ledger, process="w4")) == 3
+    assert len(await ledger.beat(worker("w1"), at(40), at(10))) == 2
+    assert len(await ledger.beat(worker("w1"), at(41), at(10))) == 0
+    assert len(await ledger.beat(worker("w1"), at(42), at(11), leaving=True)) == 1
+    assert [len(await claim(ledger, process=name)) for name in ("w4", "w5", "w6", "w7")] == [1, 1, 1, 0]
     assert {process.id for process in (await ledger.summary(at(50))).processes} == {"w2", "w3"}
     await ledger.beat(worker("w4"), at(200), at(170))
     assert {process.id for process in (await ledger.summary(at(50))).processes} == {"w4"}
 
 
-async def test_replay_is_a_new_run(ledger: Ledger) -> None:
-    """Replaying runs a settled delivery anew and leaves the old run as it was; a waiting one is left alone."""
-    await owed(ledger, 2)
-    first, second = await claim(ledger)
-    await ledger.settle_deliveries([ended(first, Outcome.SUCCEEDED, SUCCEEDED)])
-    (again,) = await ledger.replay([first.delivery.id, second.delivery.id, first.delivery.id], "ada", at(300))
-    assert (again.run, again.state, again.due_at, again.replayed_by) == (2, PENDING, at(300), "ada")
-    assert again.event_id == first.event.id
-    assert await ledger.replay([first.delivery.id], "ada", at(301)) == []
-    (work,) = await claim(ledger, seconds=300)
-    assert (work.delivery.id, work.attempt.number) == (again.id, 1)
-    await ledger.settle_deliveries([ended(work, Outcome.FAILED, DISCARDED)])
-    (third,) = await ledger.replay([first.delivery.id, again.id], "bob", at(302))
-    assert third.run == 3
-    runs = [item.delivery.state for item in (await ledger.story("task_0")).deliveries]
-    assert runs == [SUCCEEDED, DISCARDED, PENDING]
-
-
-async def test_only_the_latest_run_counts_as_discarded(ledger: Ledger) -> None:
-    """A replayed delivery names its latest run, can be left out, and counts as discarded no more."""
-    await owed(ledger)
-    ids = []
-    for seconds in (0, 300, 301):
-        (work,) = await claim(ledger, seconds=seconds)
-        await ledger.settle_deliveries([ended(work, Outcome.FAILED, DISCARDED)])
-        ids.append(work.delivery.id)
-        assert (await ledger.summary(NOW)).discarded == 1
-        assert [owing.delivery.id for owing in await ledger.deliveries(Query(latest=True))] == [work.delivery.id]
-        (again,) = await ledger.replay(ids, "ada", at(300))
-        assert (again.run, (await ledger.summary(NOW)).discarded) == (len(ids) + 1, 0)
-    found = await ledger.deliveries(Query(state="discarded"))
-    assert [(owing.delivery.id, owing.replayed_as) for owing in found] == [(name, again.id) for name in reversed(ids)]
-    assert await ledger.deliveries(Query(state="discarded", latest=True)) == []
-
-
-async def test_replay_of_an_unknown_delivery_does_nothing(ledger: Ledger) -> None:
-    """One unknown id stops the whole replay."""
-    await owed(ledger)
-    (work,) = await claim(ledger)
-    await ledger.settle_deliveries([ended(work, Outcome.SUCCEEDED, SUCCEEDED)])
-    with pytest.raises(NotFound, match="dlv_none"):
-        await ledger.replay([work.delivery.id, "dlv_none"], "ada", NOW)
-    assert len(await ledger.deliveries(Query())) == 1
-
-
 async def test_next_due_tells_of_whatever_waits(ledger: Ledger) -> None:
-    """The next due time is that of an event not fanned out, then of a pending delivery; late events do not count."""
-    assert await ledger.next_due() is None
+    """A claim that gets nothing tells when an event not fanned out or a delivery is due; late events do not count."""
+    assert await next_due(ledger) is None
     await working(ledger)
     await ledger.record(fact(COMPLETED, seconds=5))
-    assert await ledger.next_due() == at(5)
+    assert await next_due(ledger) == at(5)
     await ledger.fan_out(at(6), 10)
-    assert await ledger.next_due() == at(6)
+    assert await next_due(ledger) == at(6)
+    assert await next_due(ledger, "another") is None
     await claim(ledger)
     await ledger.record(fact(PROCESSING))
-    assert await ledger.next_due() is None
+    assert await next_due(ledger) is None
+
+
+async def lapse(ledger: Ledger, seconds: float) -> list[Delivery]:
+    """Take from every worker but this one."""
+    return list(await ledger.beat(worker("reaper"), at(seconds), at(seconds)))
+
+
+async def test_first_lapse_is_free_and_a_later_one_counts(ledger: Ledger) -> None:
+    """Nobody knows whether the first one had begun; from then on each counts, and the last one allowed discards."""
+    process = await working(ledger)
+    await ledger.beat(process, NOW, LONG_AGO, registered({"h": [Pattern()]}, attempts=2))
+    await ledger.record(fact(COMPLETED))
+    await ledger.fan_out(NOW, 10)
+    told = []
+    for number in (1, 2, 3):
+        await claim(ledger, seconds=number * 100)
+        (delivery,) = await lapse(ledger, number * 100 + 50)
+        told.append((delivery.state, delivery.attempts, delivery.lapses))
+    assert told == [(PENDING, 0, 1), (PENDING, 1, 2), (DISCARDED, 2, 3)]
+    assert delivery.settled_at == at(350)
+    assert delivery.reason == "given up: its worker died or fell silent 3 times"
+    assert await lapse(ledger, 400) == []
+    (item,) = await ledger.deliveries(Query())
+    assert [attempt.outcome for attempt in item.attempts] == [Outcome.LAPSED] * 3
+
+
+async def test_lapsed_delivery_is_claimed_alone(ledger: Ledger) -> None:
+    """It waits for an idle worker and holds back what is due later; what is due before it goes first."""
+    await owed(ledger, 4)
+    first, *others = await claim(ledger)
+    failed = [
+        ended(work, Outcome.FAILED, PENDING, due_at=at(due)) for work, due in zip(others, (20, 40, 50), strict=True)
+    ]
+    await ledger.settle_deliveries(failed)
+    await lapse(ledger, 30)
+    (early,) = await claim(ledger, seconds=200)
+    assert early.delivery.due_at == at(20)
+    held = await ledger.claim_deliveries(worker(), {"h": 9}, at(200), 9, idle=False)
+    assert held == Claimed(next_due_at=at(30))
+    (alone,) = await claim(ledger, seconds=200)
+    assert alone.delivery.id == first.delivery.id
+    assert [work.delivery.due_at for work in await claim(ledger, seconds=200)] == [at(40), at(50)]
+
+
+async def test_beat_from_thread(engine: Engine) -> None:
+    """A thread beats as the event loop would, while that is blocked: the worker lives, the silent one lapses."""
+    ledger = await engine.open()
+    await owed(ledger)
+    await claim(ledger)
+    beat = partial(beat_from_thread, engine.settings, worker("w2"))
+    assert beat(at(200), NOW, {}) == []
+    (lapsed,) = beat(at(201), at(200), registered({"late": [Pattern()]}))
+    assert (lapsed.handler, lapsed.state, lapsed.lapses) == ("h", PENDING, 1)
+    summary = await ledger.summary(at(201))
+    assert ([process.id for process in summary.processes], summary.handlers["late"]) == (["w2"], at(201))
+    with pytest.raises(LedgerRejected):
+        beat(at(202), NOW, {"late": Registration(patterns=[], attempts=-1)})

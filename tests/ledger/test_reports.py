@@ -180,8 +180,8 @@ async def test_changed_gives_up_after_its_timeout(ledger: Ledger) -> None:
     assert await ledger.changed(seen, 0.01) == seen
 
 
-async def test_probe_writes(ledger: Ledger) -> None:
-    """Readiness is known by writing."""
+async def test_rejecting_nothing_writes(ledger: Ledger) -> None:
+    """Without any counts it writes all the same: so readiness knows that it can."""
     seen = await ledger.changed(0, 1)
-    await ledger.probe(at(1))
+    await ledger.reject({}, at(1))
     assert await ledger.changed(seen, 1) != seen

@@ -113,6 +113,6 @@ async def test_two_names_of_one_file_share_one_lock(tmp_path: Path) -> None:
     folder.mkdir()
     (tmp_path / "link.db").symlink_to(folder / "real.db")
     ledger = await SqliteLedger.open(tmp_path / "link.db", create=True)
-    await ledger.probe(NOW)
+    await ledger.reject({}, NOW)
     await ledger.close()
     assert files(folder) == ["real.db", "real.db.lock"]

@@ -12,7 +12,7 @@ import pytest
 
 from ringback.errors import LedgerMismatch
 from ringback.ledger import queries, schema
-from ringback.ledger.sqlite import tasks
+from ringback.ledger.sqlite import retention, tasks
 from ringback.model import (
     DeliveryState,
     EventType,
@@ -28,11 +28,15 @@ from ringback.model import (
 from .builders import SelfClosing
 
 OLDEST = Path(__file__).with_name("schema_v1.sql").read_text(encoding="utf-8")
-STATEMENTS = {name: queries.load(f"sqlite/{name}.sql") for name in ("intake", "tasks", "deliveries", "reports")}
-HOT = [(file, name) for file in ("intake", "tasks", "deliveries") for name in STATEMENTS[file]]
+WRITING = ("intake", "tasks", "deliveries", "steps", "operations", "retention")
+STATEMENTS = {name: queries.load(f"sqlite/{name}.sql") for name in (*WRITING, "matching", "reports")}
+HOT = [(file, name) for file in WRITING for name in STATEMENTS[file]]
+HOT += [("reports", "queues"), *(("matching", name) for name in STATEMENTS["matching"] if name != "matching")]
 # Partial indexes, which hold only what waits.
-WAITING = re.compile(r"USING (?:COVERING )?INDEX (?:events_waiting|deliveries_due|deliveries_running|tasks_resend)$")
-LARGE = re.compile(r"SCAN (?:tasks|events|deliveries|attempts|callbacks|[tedaou]|held|other)\b")
+WAITING = re.compile(
+    r"USING (?:COVERING )?INDEX (?:events_waiting|deliveries_due|deliveries_running|deliveries_discarded|tasks_resend)$"
+)
+LARGE = re.compile(r"SCAN (?:tasks|events|deliveries|attempts|steps|callbacks|[tedacosu]|held|other)\b")
 
 
 def database(script: str) -> sqlite3.Connection:
@@ -134,7 +138,18 @@ def test_every_column_is_explained_or_obvious() -> None:
     obvious = {
         *("seq", "id", "provider", "task_id", "status", "type", "source", "trust", "standing", "origin", "state"),
         *("settled_at", "created_at", "received_at", "last_seen_at", "seen_at", "registered_at", "started_at"),
-        *("finished_at", "due_at", "first_seen_at", "written_at", "sends", "fetches", "progress", "results", "error"),
+        *(
+            "finished_at",
+            "done_at",
+            "due_at",
+            "first_seen_at",
+            "written_at",
+            "sends",
+            "fetches",
+            "progress",
+            "results",
+            "error",
+        ),
         *("provider_event_id", "headers", "verdict", "reason", "name", "event_seq", "delivery_seq", "handler"),
         *("worker", "number", "outcome", "role", "host", "pid", "day", "count", "fingerprint", "only"),
     }
@@ -147,6 +162,8 @@ def test_every_column_is_explained_or_obvious() -> None:
 def used_names() -> set[str]:
     """Find every statement name that the engine's modules use."""
     names = {f"adopt_{step}" for step in tasks.ADOPTION} | {"adopt_"}
+    tables = (retention.EVENT_STEPS, retention.TASK_STEPS, retention.OTHER_STEPS)
+    names |= {step for table in tables for steps in table.values() for step in steps}
     for entry in files("ringback.ledger.sqlite").iterdir():
         if not entry.name.endswith(".py"):
             continue
@@ -154,7 +171,7 @@ def used_names() -> set[str]:
             looked_at: list[ast.AST] = []
             if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("SQL"):
                 looked_at = list(ast.walk(node.slice))
-            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("_rows", "_tuples"):
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("_rows", "_tuples", "_page"):
                 looked_at = list(node.args[1:2])
             names |= {str(found.value) for found in looked_at if isinstance(found, ast.Constant)}
     return names - {"adopt_"}

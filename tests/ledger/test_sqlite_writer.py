@@ -211,7 +211,7 @@ async def test_lock_held_too_long_is_told_and_heals(ledger: SqliteLedger, tmp_pa
     with held_elsewhere(tmp_path / "ledger.db.lock"):
         for least, most in ((1.9, 2.6), (0.1, 0.8)):
             begun = time.monotonic()
-            calls = [ledger.record(fact(COMPLETED)), ledger.probe(NOW), ledger.record(fact(FAILED))]
+            calls = [ledger.record(fact(COMPLETED)), ledger.reject({}, NOW), ledger.record(fact(FAILED))]
             results = await asyncio.gather(*calls, return_exceptions=True)
             assert {type(result) for result in results} == {LedgerUnavailable}
             assert least < time.monotonic() - begun < most

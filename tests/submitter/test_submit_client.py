@@ -1,6 +1,5 @@
 """`Submitter`: keys, plans, prices, callback URLs, waiting."""
 
-import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -18,7 +17,6 @@ from ringback.errors import (
     InvalidSubmission,
     KeyConflict,
     LedgerMissing,
-    NotFound,
     SettingsError,
     UnknownProvider,
 )
@@ -100,6 +98,8 @@ async def test_a_key_whose_task_was_never_sent_is_sent_now(tmp_path: Path) -> No
         ({"callback_events": 5}, "callback_events"),
         ({"max_cost": Decimal("NaN")}, "max_cost"),
         ({"max_cost": 0.5}, "max_cost"),
+        ({"parent": "task-wave1"}, "parent"),
+        ({"parent": 5}, "parent"),
         ({"prompt": " "}, "prompt"),
         ({"duration": 31}, "duration"),
     ],
@@ -114,6 +114,15 @@ async def test_what_is_wrong_is_refused_before_anything_is_stored(
         assert caught.value.field == field
         assert await rig.ledger.tasks(Query()) == []
     assert rig.wire.requests == []
+
+
+async def test_a_follow_up_task_names_its_parent(tmp_path: Path) -> None:
+    """The parent is stored with the task, and is no part of the request: the same key gives the same task."""
+    async with Rig(tmp_path, accepted("qingbo")) as rig:
+        task = await rig.submitter.submit("qingbo", prompt="x", key="k", parent="task_one")
+        assert (await rig.submitter.submit("qingbo", prompt="x", key="k")).id == task.id
+        assert (await rig.task(task)).parent_id == "task_one"
+    assert "parent" not in rig.wire.body()
 
 
 async def test_a_missing_key_or_provider_is_told_before_anything_is_stored(tmp_path: Path) -> None:
@@ -230,32 +239,6 @@ async def test_a_timeout_after_acceptance_buys_one_task(tmp_path: Path) -> None:
         assert (task.state, task.sends) == (TaskState.SUBMITTED, 2)
         assert [sold.id for sold in app.state.studio.book.tasks()] == [task.provider_id]
     await app.state.studio.close()
-
-
-async def test_wait_is_woken_by_the_ledger(tmp_path: Path) -> None:
-    """By our id, the key or the provider's id; it asks no provider."""
-    async with Rig(tmp_path, accepted("qingbo")) as rig:
-        task = await rig.submitter.submit("qingbo", prompt="x", key="k")
-        waits = [asyncio.create_task(rig.submitter.wait(it, 10)) for it in (task, task.id, "k", "task-wave1")]
-        await asyncio.sleep(0)
-        await rig.push(task.id, "task-wave1", TaskState.COMPLETED)
-        assert {(await it).state for it in waits} == {TaskState.COMPLETED}
-        assert len(rig.wire.requests) == 1
-
-
-async def test_wait_says_how_the_task_stands_when_the_time_is_over(tmp_path: Path) -> None:
-    """The message names the task, its state, and where to look; an unknown task is told at once."""
-    async with Rig(tmp_path, answer(500), accepted("qingbo")) as rig:
-        unknown_end = await rig.submitter.submit("reapi", prompt="x")
-        with pytest.raises(TimeoutError, match=f"{unknown_end.id} is still pending .answered 500. after"):
-            await rig.submitter.wait(unknown_end, 0.01)
-        running = await rig.submitter.submit("qingbo", prompt="x")
-        with pytest.raises(TimeoutError, match=f"submitted after .*ringback tasks show {running.id}"):
-            await rig.submitter.wait(running, 0)
-        with pytest.raises(NotFound):
-            await rig.submitter.wait("task_nobody", 1)
-        with pytest.raises(NotFound):
-            await rig.submitter.wait(replace(running, id="task_nobody"), 1)
 
 
 def test_the_real_clock_is_aware() -> None:

@@ -5,17 +5,31 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 from urllib.parse import quote
 
 import aiosqlite
 
 from ringback.errors import LedgerError, LedgerMismatch, LedgerMissing, LedgerUnavailable
 from ringback.ledger import schema
-from ringback.ledger.protocol import Owed, Pattern, Process, Query, Sent, Settled, Story, Summary, Waiter, Work
-from ringback.ledger.sqlite import deliveries, intake, keys, reports, tasks
+from ringback.ledger.actions import Action, Done, Query
+from ringback.ledger.protocol import (
+    NO_HANDLERS,
+    Claimed,
+    Owed,
+    Process,
+    Registration,
+    Sent,
+    Settled,
+    Story,
+    Summary,
+    Waiter,
+)
+from ringback.ledger.retention import Prune, Pruned
+from ringback.ledger.sqlite import deliveries, intake, keys, operations, reports, retention, steps, tasks
 from ringback.ledger.sqlite.commits import trouble
 from ringback.ledger.sqlite.lock import FileLock
 from ringback.ledger.sqlite.thread import in_thread
@@ -91,6 +105,7 @@ class SqliteLedger:
         if self._closed:
             return
         self._closed = True
+        self._tell()  # whoever waits for a change shall learn of it
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
@@ -112,10 +127,6 @@ class SqliteLedger:
     async def reject(self, counts: Mapping[tuple[str, str], int], now: datetime) -> None:
         """Add to the counts of rejected requests."""
         await self._writer.submit(intake.reject, (counts, now))
-
-    async def probe(self, now: datetime) -> None:
-        """Write one row."""
-        await self._writer.submit(intake.probe, now)
 
     async def add_task(self, task: Task) -> tuple[Task, bool]:
         """Store a new pending task."""
@@ -150,14 +161,19 @@ class SqliteLedger:
         """Set when to ask next."""
         await self._writer.submit(tasks.plan_fetches, plan)
 
-    async def beat(self, process: Process, now: datetime, dead_before: datetime, *, leaving: bool = False) -> int:
-        """Tell that the process lives, and hand back what silent workers held."""
-        lapsed: int = await self._writer.submit(deliveries.beat, (process, now, dead_before, leaving))
+    async def beat(
+        self,
+        process: Process,
+        now: datetime,
+        dead_before: datetime,
+        handlers: Mapping[str, Registration] = NO_HANDLERS,
+        *,
+        leaving: bool = False,
+    ) -> Sequence[Delivery]:
+        """Tell that the process lives, and take from silent workers what they hold."""
+        beat = (process, now, dead_before, handlers, leaving)
+        lapsed: Sequence[Delivery] = await self._writer.submit(deliveries.beat, beat)
         return lapsed
-
-    async def register_handlers(self, handlers: Mapping[str, Sequence[Pattern]], now: datetime) -> None:
-        """Upsert the handlers that this process has code for."""
-        await self._writer.submit(deliveries.register, (handlers, now))
 
     async def fan_out(self, now: datetime, limit: int) -> int:
         """Write the deliveries of events not yet fanned out."""
@@ -165,20 +181,21 @@ class SqliteLedger:
         return count
 
     async def claim_deliveries(
-        self, process: Process, handlers: Mapping[str, int], now: datetime, limit: int
-    ) -> Sequence[Work]:
+        self, process: Process, handlers: Mapping[str, int], now: datetime, limit: int, *, idle: bool = True
+    ) -> Claimed:
         """Take due deliveries."""
-        works: Sequence[Work] = await self._writer.submit(deliveries.claim, (process, handlers, now, limit))
-        return works
+        claimed: Claimed = await self._writer.submit(deliveries.claim, (process, handlers, now, limit, idle))
+        return claimed
 
     async def settle_deliveries(self, settled: Sequence[Settled]) -> Sequence[bool]:
         """Close attempts and move their deliveries."""
         moved: Sequence[bool] = await self._writer.submit(deliveries.settle, settled)
         return moved
 
-    async def next_due(self) -> datetime | None:
-        """Give when the next pending delivery is due or held event is released."""
-        return await self._read(reports.next_due, deliveries.SQL["next_due"])
+    async def finish_step(self, attempt_id: str, name: str, now: datetime) -> bool:
+        """Record that a step is done, behind the fence."""
+        recorded: bool = await self._writer.submit(steps.finish, (attempt_id, name, now))
+        return recorded
 
     async def tasks(self, query: Query) -> Sequence[Task]:
         """List tasks."""
@@ -196,10 +213,28 @@ class SqliteLedger:
         """List deliveries, with their attempts."""
         return await self._read(reports.deliveries, query)
 
-    async def replay(self, delivery_ids: Sequence[str], by: str, now: datetime) -> Sequence[Delivery]:
-        """Make a new run of each settled delivery."""
-        made: Sequence[Delivery] = await self._writer.submit(deliveries.replay, (delivery_ids, by, now))
-        return made
+    @overload
+    async def act(self, action: Action) -> Done: ...
+
+    @overload
+    async def act(self, action: Prune) -> Pruned: ...
+
+    async def act(self, action: Action | Prune) -> Done | Pruned:
+        """Do one step of what an operator asks for."""
+        if isinstance(action, Prune):
+            return await self._prune(action)
+        found = await self._read(operations.look, action)  # which may take long: not where callbacks wait
+        if action.dry_run or not found.meant:
+            return found.done
+        done: Done = await self._writer.submit(operations.do, (action, found))
+        return done
+
+    async def _prune(self, wish: Prune) -> Pruned:
+        found = await self._read(retention.look, wish)
+        if wish.dry_run or not found.seqs:
+            return found.pruned
+        taken: Pruned = await self._writer.submit(retention.take, (wish, found))
+        return replace(taken, waiting=found.pruned.waiting)
 
     async def summary(self, now: datetime) -> Summary:
         """Count everything."""
@@ -215,6 +250,8 @@ class SqliteLedger:
 
     async def changed(self, seen: int, timeout_seconds: float) -> int:
         """Wait until the count of writes differs from `seen`, or until the timeout; gives the count."""
+        if self._closed:
+            raise LedgerUnavailable("the ledger is closed")
         if self._watcher is None:
             self._watcher = asyncio.create_task(self._watch(), name="ringback-watch")
         with contextlib.suppress(TimeoutError):

@@ -120,7 +120,8 @@ class Commits:
                 taken.append(self._waiting.popleft())
         return taken
 
-    def _write(self, connection: sqlite3.Connection, batch: list[Request]) -> None:
+    def _write(self, connection: sqlite3.Connection, batch: list[Request]) -> LedgerUnavailable | None:
+        """Write one batch; gives the trouble where the database cannot be used at all."""
         operations: dict[Operation, list[Request]] = {}
         for request in batch:
             operations.setdefault(request.operation, []).append(request)
@@ -130,18 +131,22 @@ class Commits:
             # Whoever comes while the lock is not to be had shall not wait for two turns of 2 s.
             self._lock_wait_seconds = IMPATIENT_SECONDS
             self._tell([(request, error) for request in batch], False)
+            return error
         except Exception as error:  # whatever one record caused must not reach its neighbours
             if len(batch) == 1:
-                self._tell([(batch[0], _verdict(error))], False)
-                return
-            for request in batch:
-                self._write(connection, [request])
+                self._tell([(batch[0], verdict(error))], False)
+                return None
+            for place, request in enumerate(batch, 1):
+                if (unavailable := self._write(connection, [request])) is not None:
+                    self._tell([(rest, unavailable) for rest in batch[place:]], False)
+                    return unavailable
         else:
             self._lock_wait_seconds = WAIT_SECONDS
             if changed:
                 self.dirty += len(batch) + BATCH_COST
             pairs = zip(operations.values(), answers, strict=True)
             self._tell([pair for requests, group in pairs for pair in zip(requests, group, strict=True)], changed)
+        return None
 
     def _transaction(
         self, connection: sqlite3.Connection, operations: dict[Operation, list[Request]]
@@ -176,7 +181,7 @@ class Commits:
             connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
 
 
-def _verdict(error: Exception) -> RingbackError:
+def verdict(error: Exception) -> RingbackError:
     """Say whether a record that failed alone can ever be stored: only if it is the record that is at fault."""
     if isinstance(error, RingbackError):
         return error

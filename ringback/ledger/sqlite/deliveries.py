@@ -3,29 +3,22 @@
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import takewhile
 
-from ringback.errors import NotFound
-from ringback.ledger.protocol import Pattern, Process, Settled, Work
+from ringback import lifecycle
+from ringback.ledger.protocol import Claimed, Process, Registration, Settled, Work
 from ringback.ledger.queries import load
-from ringback.ledger.sqlite import rows
-from ringback.model import Delivery, microseconds
+from ringback.ledger.sqlite import rows, steps
+from ringback.model import Delivery, DeliveryState, Outcome, microseconds
+from ringback.retry import Policy
 
 SQL = load("sqlite/deliveries.sql")
 
-Claim = tuple[Process, Mapping[str, int], datetime, int]
+FELL_SILENT = "its worker died or fell silent"
 
-
-def register(
-    db: sqlite3.Connection, registrations: Sequence[tuple[Mapping[str, Sequence[Pattern]], datetime]]
-) -> Sequence[None]:
-    """Upsert handlers."""
-    data = [
-        [name, rows.text(patterns), microseconds(now)]
-        for handlers, now in registrations
-        for name, patterns in handlers.items()
-    ]
-    db.execute(SQL["upsert_handlers"], {"rows": rows.text(data)})
-    return [None] * len(registrations)
+Beat = tuple[Process, datetime, datetime, Mapping[str, Registration], bool]
+Claim = tuple[Process, Mapping[str, int], datetime, int, bool]
+Due = tuple[int, int, int]  # due_at, seq, lapses
 
 
 def fan_out(db: sqlite3.Connection, wishes: Sequence[tuple[datetime, int]]) -> Sequence[int]:
@@ -39,39 +32,65 @@ def fan_out(db: sqlite3.Connection, wishes: Sequence[tuple[datetime, int]]) -> S
     return [len(events)] + [0] * (len(wishes) - 1)
 
 
-def claim(db: sqlite3.Connection, claims: Sequence[Claim]) -> Sequence[Sequence[Work]]:
+def claim(db: sqlite3.Connection, claims: Sequence[Claim]) -> Sequence[Claimed]:
     """Take due deliveries, each claimer what it asked for."""
     return [_claim(db, *one) for one in claims]
 
 
 def _claim(
-    db: sqlite3.Connection, process: Process, handlers: Mapping[str, int], now: datetime, limit: int
-) -> list[Work]:
-    due: list[tuple[int, int]] = []
+    db: sqlite3.Connection, process: Process, handlers: Mapping[str, int], now: datetime, limit: int, idle: bool
+) -> Claimed:
+    waiting: list[Due] = []
     for handler, most in handlers.items():
         if (room := min(most, limit)) > 0:
-            parameters = {"now": microseconds(now), "handler": handler, "limit": room}
-            due += db.execute(SQL["due_deliveries"], parameters)
+            waiting += db.execute(SQL["next_deliveries"], {"handler": handler, "limit": room})
     # Oldest first over all of them: the handler that is asked about first must not starve the others.
-    taken = [seq for _, seq in sorted(due)[: max(limit, 0)]]
+    waiting.sort()
+    due = [one for one in waiting if one[0] <= microseconds(now)]
+    taken = [seq for _, seq, _ in _together(due[: max(limit, 0)], idle)]
     if not taken:
-        return []
+        return Claimed(next_due_at=_next_due(db, waiting))
     names = {"deliveries": rows.text(taken), "now": microseconds(now)}
     db.execute(SQL["claim_deliveries"], names | {"worker": process.id})
     db.execute(SQL["open_attempts"], names)
-    return _works(db, names)
+    return Claimed(works=_works(db, names))
+
+
+def _together(due: Sequence[Due], idle: bool) -> Sequence[Due]:
+    """Choose what may run side by side: all before the first that must run alone, or that one where it comes first.
+
+    What is due after it waits too: else a busy worker would never be idle, and the lapsed one never run.
+    """
+    ahead = list(takewhile(lambda one: not lifecycle.runs_alone(one[2]), due))
+    return due[:1] if idle and not ahead else ahead
+
+
+def _next_due(db: sqlite3.Connection, waiting: Sequence[Due]) -> datetime | None:
+    moments = [due_at for due_at, _, _ in waiting[:1]]
+    moments += [row[0] for row in db.execute(SQL["next_event"]) if row[0] is not None]
+    return rows.when(min(moments, default=None))
 
 
 def _works(db: sqlite3.Connection, names: Mapping[str, object]) -> list[Work]:
     attempts = {row["delivery_id"]: rows.attempt(row) for row in _rows(db, "claimed_attempts", names)}
     events = {row["id"]: rows.event(row) for row in _rows(db, "claimed_events", names)}
     tasks = {row["id"]: rows.task(row) for row in _rows(db, "claimed_tasks", names)}
+    deliveries = {row["seq"]: rows.delivery(row) for row in _rows(db, "claimed_deliveries", names)}
+    # A delivery's first attempt in its first run has nothing behind it: the usual claim is spared a query.
+    again = [seq for seq, owed in deliveries.items() if owed.run > 1 or attempts[owed.id].number > 1]
+    done = steps.done_before(db, again) if again else {}
     works = []
-    for row in _rows(db, "claimed_deliveries", names):
-        delivery = rows.delivery(row)
+    for delivery in deliveries.values():
         event = events[delivery.event_id]
-        task = tasks.get(event.task_id) if event.task_id else None
-        works.append(Work(delivery=delivery, attempt=attempts[delivery.id], event=event, task=task))
+        works.append(
+            Work(
+                delivery=delivery,
+                attempt=attempts[delivery.id],
+                event=event,
+                task=tasks.get(event.task_id) if event.task_id else None,
+                steps=done.get(delivery.id, frozenset()),
+            )
+        )
     return works
 
 
@@ -104,47 +123,46 @@ def _settled(item: Settled) -> list[object]:
     ]
 
 
-def beat(db: sqlite3.Connection, beats: Sequence[tuple[Process, datetime, datetime, bool]]) -> Sequence[int]:
-    """Note who lives, and hand back what the silent held."""
+def beat(db: sqlite3.Connection, beats: Sequence[Beat]) -> Sequence[Sequence[Delivery]]:
+    """Note who lives and what it has code for, and take from the silent what they hold."""
     return [_beat(db, *one) for one in beats]
 
 
-def _beat(db: sqlite3.Connection, process: Process, now: datetime, dead_before: datetime, leaving: bool) -> int:
+def _beat(
+    db: sqlite3.Connection,
+    process: Process,
+    now: datetime,
+    dead_before: datetime,
+    handlers: Mapping[str, Registration],
+    leaving: bool,
+) -> Sequence[Delivery]:
     if leaving:
         db.execute(SQL["forget_process"], {"id": process.id})
     else:
-        db.execute(
-            SQL["upsert_process"],
-            {
-                "id": process.id,
-                "role": process.role,
-                "host": process.host,
-                "pid": process.pid,
-                "started_at": microseconds(process.started_at),
-                "now": microseconds(now),
-            },
-        )
+        values = {name: getattr(process, name) for name in ("id", "role", "host", "pid")}
+        times = {"started_at": microseconds(process.started_at), "now": microseconds(now)}
+        db.execute(SQL["upsert_process"], values | times)
+    if handlers:
+        data = [[name, rows.text(found.patterns), found.attempts] for name, found in handlers.items()]
+        db.execute(SQL["upsert_handlers"], {"rows": rows.text(data), "now": microseconds(now)})
     dead = {"dead_before": microseconds(dead_before)}
-    lapsed = [row[0] for row in db.execute(SQL["lapsed_deliveries"], dead)]
+    lapsed = db.execute(SQL["lapsed_deliveries"], dead).fetchall()
     if lapsed:
-        names = {"deliveries": rows.text(lapsed), "now": microseconds(now)}
-        db.execute(SQL["lapse_attempts"], names)
-        db.execute(SQL["lapse_deliveries"], names)
+        _lapse(db, lapsed, now)
     db.execute(SQL["forget_dead"], dead)
-    return len(lapsed)
+    names = {"deliveries": rows.text([row[0] for row in lapsed])}
+    return [rows.delivery(row) for row in _rows(db, "claimed_deliveries", names)] if lapsed else []
 
 
-def replay(
-    db: sqlite3.Connection, wishes: Sequence[tuple[Sequence[str], str, datetime]]
-) -> Sequence[Sequence[Delivery] | Exception]:
-    """Make new runs of settled deliveries."""
-    return [_replay(db, *wish) for wish in wishes]
-
-
-def _replay(db: sqlite3.Connection, ids: Sequence[str], by: str, now: datetime) -> Sequence[Delivery] | Exception:
-    known = {row[0] for row in db.execute(SQL["replay_known"], {"ids": rows.text(ids)})}
-    if missing := [name for name in ids if name not in known]:
-        return NotFound(f"no delivery {missing[0]}; see: ringback deliveries list")
-    made = db.execute(SQL["replay"], {"ids": rows.text(ids), "by": by, "now": microseconds(now)}).fetchall()
-    names = {"deliveries": rows.text([row[0] for row in made])}
-    return [rows.delivery(row) for row in _rows(db, "claimed_deliveries", names)]
+def _lapse(db: sqlite3.Connection, lapsed: Sequence[tuple[int, int, int, int | None]], now: datetime) -> None:
+    """Close the attempts of these deliveries (seq, attempts, lapses, how many attempts are allowed)."""
+    data = []
+    for seq, attempts, lapses, most in lapsed:
+        policy = Policy() if most is None else Policy(attempts=most)
+        what = lifecycle.settle(attempts, Outcome.LAPSED, policy, now, 0.0, lapses=lapses)
+        given_up = what.state is DeliveryState.DISCARDED
+        reason = f"given up: {FELL_SILENT} {lapses + 1} times" if given_up else FELL_SILENT
+        data.append([seq, what.state, rows.micros(what.due_at), what.counted, reason])
+    names = {"rows": rows.text(data), "now": microseconds(now)}
+    db.execute(SQL["lapse_attempts"], names | {"error": FELL_SILENT})
+    db.execute(SQL["lapse_deliveries"], names)

@@ -1,10 +1,11 @@
 -- Statements of the worker.
 
 -- name: upsert_handlers
-INSERT INTO handlers (name, patterns, registered_at, seen_at)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[2]')
+INSERT INTO handlers (name, patterns, attempts, registered_at, seen_at)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), :now, :now
 FROM json_each(:rows) WHERE true
-ON CONFLICT (name) DO UPDATE SET patterns = excluded.patterns, seen_at = excluded.seen_at
+ON CONFLICT (name) DO UPDATE SET
+    patterns = excluded.patterns, attempts = excluded.attempts, seen_at = excluded.seen_at
 
 -- name: waiting_events
 -- Never a cursor over ids: an event that was held, or written late by another process, is found all the same.
@@ -32,11 +33,15 @@ ON CONFLICT (event_seq, handler, run) DO NOTHING
 -- name: mark_fanned_out
 UPDATE events SET fanned_out_at = :now WHERE seq IN (SELECT value FROM json_each(:events))
 
--- name: due_deliveries
--- Of one handler at most what it may start, oldest due first. A delivery that lapsed comes back here like any other.
-SELECT due_at, seq FROM deliveries
-WHERE state = 'pending' AND handler = :handler AND due_at <= :now
+-- name: next_deliveries
+-- Of one handler at most what it may start, oldest due first. Those that are not due yet come along, since where none
+-- is due the first of them tells how long to wait.
+SELECT due_at, seq, lapses FROM deliveries
+WHERE state = 'pending' AND handler = :handler
 ORDER BY due_at, seq LIMIT :limit
+
+-- name: next_event
+SELECT min(coalesce(hold_until, received_at)) FROM events WHERE fanned_out_at IS NULL AND standing = 'accepted'
 
 -- name: claim_deliveries
 UPDATE deliveries SET
@@ -97,43 +102,25 @@ DELETE FROM processes WHERE id = :id
 
 -- name: lapsed_deliveries
 -- Held by a worker that is silent, or gone from the list.
-SELECT d.seq FROM deliveries d
+SELECT d.seq, d.attempts, d.lapses, h.attempts FROM deliveries d LEFT JOIN handlers h ON h.name = d.handler
 WHERE d.state = 'running' AND NOT EXISTS (
     SELECT 1 FROM processes p WHERE p.id = d.worker AND p.seen_at >= :dead_before)
 
 -- name: lapse_attempts
-UPDATE attempts SET finished_at = :now, outcome = 'lapsed', error = 'its worker died or fell silent'
-WHERE finished_at IS NULL
-  AND id IN (SELECT attempt FROM deliveries WHERE seq IN (SELECT value FROM json_each(:deliveries)))
+UPDATE attempts SET finished_at = :now, outcome = 'lapsed', error = :error
+FROM json_each(:rows) JOIN deliveries d ON d.seq = json_extract(value, '$[0]')
+WHERE attempts.id = d.attempt AND attempts.finished_at IS NULL
 
 -- name: lapse_deliveries
--- A lapse counts as an attempt, or a handler that kills its process would run for ever.
-UPDATE deliveries SET state = 'pending', worker = NULL, due_at = :now, lapses = lapses + 1,
-                      reason = 'its worker died or fell silent'
-WHERE seq IN (SELECT value FROM json_each(:deliveries))
+UPDATE deliveries SET
+    state = json_extract(value, '$[1]'), worker = NULL, lapses = lapses + 1,
+    due_at = coalesce(json_extract(value, '$[2]'), due_at),
+    attempts = attempts - CASE WHEN json_extract(value, '$[3]') THEN 0 ELSE 1 END,
+    settled_at = CASE WHEN json_extract(value, '$[1]') = 'pending' THEN NULL ELSE :now END,
+    reason = json_extract(value, '$[4]')
+FROM json_each(:rows)
+WHERE deliveries.seq = json_extract(value, '$[0]')
 
 -- name: forget_dead
 -- A minute later than they count as dead: people are still shown when somebody was last seen.
 DELETE FROM processes WHERE seen_at < :dead_before - 60000000
-
--- name: next_due
-SELECT min(due) FROM (
-    SELECT min(due_at) AS due FROM deliveries WHERE state = 'pending'
-    UNION ALL
-    SELECT min(coalesce(hold_until, received_at)) FROM events WHERE fanned_out_at IS NULL AND standing = 'accepted')
-
--- name: replay_known
-SELECT id FROM deliveries WHERE id IN (SELECT value FROM json_each(:ids))
-
--- name: replay
--- A new run, never a reset one; those that are not settled yet are left alone.
-INSERT INTO deliveries (id, event_seq, handler, run, state, due_at, created_at, replayed_by)
-SELECT 'dlv_' || printf('%012x', :now / 1000) || lower(hex(randomblob(9))), d.event_seq, d.handler,
-       (SELECT max(run) FROM deliveries o WHERE o.event_seq = d.event_seq AND o.handler = d.handler) + 1,
-       'pending', :now, :now, :by
-FROM deliveries d
-WHERE d.id IN (SELECT value FROM json_each(:ids)) AND d.state IN ('succeeded', 'discarded', 'cancelled')
-  AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.event_seq = d.event_seq AND o.handler = d.handler
-                  AND o.state IN ('pending', 'running'))
-GROUP BY d.event_seq, d.handler
-RETURNING seq

@@ -16,8 +16,13 @@ SQL = load("sqlite/intake.sql")
 
 def record(db: sqlite3.Connection, arrivals: Sequence[Arrival], dedup: timedelta) -> Sequence[Receipt]:
     """Store arrivals; the receipts are in their order."""
-    known = _tasks(db, arrivals)
-    folding = fold.Fold(known, _waiting(db, arrivals, known), dedup, _strays(db, arrivals, known))
+    ids = list({arrival.task_id for arrival in arrivals if arrival.task_id})
+    found = _found(db, SQL["tasks_by_id"], ids=ids) if ids else {}
+    if all(_is_usual(arrival, found) for arrival in arrivals):
+        folding = fold.Fold(found.values(), frozenset(), dedup, {})
+    else:
+        known = _tasks(db, arrivals, found)
+        folding = fold.Fold(known, _waiting(db, arrivals, known), dedup, _strays(db, arrivals, known))
     resolved = folding.resolve(arrivals)
     folding.know(_events(db, resolved))
     batch = folding.run(resolved)
@@ -26,32 +31,32 @@ def record(db: sqlite3.Connection, arrivals: Sequence[Arrival], dedup: timedelta
 
 
 def reject(db: sqlite3.Connection, counts: Sequence[tuple[Mapping[tuple[str, str], int], datetime]]) -> Sequence[None]:
-    """Add to the counts of rejected requests."""
+    """Add to the counts of rejected requests, and write one row in any case."""
     data = [
         [provider, reason, now.date().isoformat(), count]
         for group, now in counts
         for (provider, reason), count in group.items()
     ]
     _many(db, SQL["count_rejections"], data)
+    db.execute(SQL["probe"], {"now": microseconds(max(now for _, now in counts))})
     return [None] * len(counts)
 
 
-def probe(db: sqlite3.Connection, moments: Sequence[datetime]) -> Sequence[None]:
-    """Write one row."""
-    db.execute(SQL["probe"], {"now": microseconds(max(moments))})
-    return [None] * len(moments)
+def _is_usual(arrival: Arrival, found: Mapping[str, fold.TaskRow]) -> bool:
+    """Tell whether it is about a submitted task of ours whose id at the provider is known: nothing more to look up."""
+    task = found.get(arrival.task_id or "")
+    return task is not None and task.origin is Origin.SUBMISSION and _is_known(arrival, found)
 
 
-def _tasks(db: sqlite3.Connection, arrivals: Iterable[Arrival]) -> list[fold.TaskRow]:
-    ids = list({arrival.task_id for arrival in arrivals if arrival.task_id})
-    found = _found(db, SQL["tasks_by_id"], ids=ids) if ids else {}
+def _tasks(db: sqlite3.Connection, arrivals: Iterable[Arrival], found: dict[str, fold.TaskRow]) -> list[fold.TaskRow]:
+    """Add the tasks that bodies name, where their URLs do not say it all."""
     pairs = {
         (arrival.provider, arrival.reading.provider_id)
         for arrival in arrivals
         if arrival.reading and arrival.reading.provider_id and not _is_known(arrival, found)
     }
     if pairs:
-        found |= _found(db, SQL["tasks_by_provider_id"], pairs=list(pairs))
+        found = found | _found(db, SQL["tasks_by_provider_id"], pairs=list(pairs))
     return list(found.values())
 
 

@@ -43,7 +43,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 UPDATE tasks SET
     state = column3, settled_by = column4, settled_event = column5, settled_at = column6, progress = column7,
     charged_microdollars = column8, fetch_at = column9, callbacks = column10, kept = column11,
-    resend_at = CASE column3 WHEN 'pending' THEN resend_at END
+    resend_at = CASE column3 WHEN 'pending' THEN resend_at END, pruned = 0
 FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))
 WHERE tasks.seq = column1 AND tasks.state = column2
 
@@ -59,9 +59,10 @@ INSERT INTO events (id, type, provider, task_id, status, source, trust, standing
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: count_duplicates
--- A step on the way keeps the newest body (column 4); every other event keeps its first.
+-- A step on the way keeps the newest body (column 4), unless bodies were pruned; every other event keeps its first.
 UPDATE events SET
-    duplicates = duplicates + column2, last_seen_at = max(last_seen_at, column3), body = coalesce(column4, body)
+    duplicates = duplicates + column2, last_seen_at = max(last_seen_at, column3),
+    body = CASE pruned WHEN 0 THEN coalesce(column4, body) ELSE body END
 FROM (VALUES (?, ?, ?, ?))
 WHERE events.id = column1
 

@@ -3,14 +3,16 @@
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from ringback.errors import NotFound
-from ringback.ledger.protocol import Owed, Process, Query, Story, Summary
+from ringback.ledger.actions import Query
+from ringback.ledger.protocol import Owed, Process, Queue, Story, Summary
 from ringback.ledger.queries import load
-from ringback.ledger.sqlite import rows
-from ringback.model import DeliveryState, Event, EventType, Outcome, Task, TaskState, microseconds, moment
+from ringback.ledger.sqlite import matching, rows, steps
+from ringback.model import Attempt, DeliveryState, Event, EventType, Outcome, Task, TaskState, microseconds, moment
 
 SQL = load("sqlite/reports.sql")
 EVERYTHING = 1_000_000
@@ -49,27 +51,20 @@ def _ids(several: Sequence[str] | None, one: str | None) -> str | None:
 
 def deliveries(db: sqlite3.Connection, query: Query) -> list[Owed]:
     """List deliveries with their attempts, newest first."""
-    found = _rows(
-        db,
-        "deliveries",
-        provider=query.provider,
-        state=query.state,
-        handler=query.handler,
-        task_id=query.task_id,
-        event_id=query.event_id,
-        ids=rows.text(query.ids) if query.ids is not None else None,
-        text=query.text,
-        latest=query.latest,
-        limit=query.limit,
-    )
-    attempts = [rows.attempt(row) for row in _rows(db, "attempts", ids=rows.text([row["id"] for row in found]))]
+    seqs = rows.text([match.seq for match in matching.deliveries(db, query, query.limit)])
+    found = _rows(db, "deliveries", deliveries=seqs)
+    attempts: dict[str, list[Attempt]] = {}
+    for row in _rows(db, "attempts", deliveries=seqs):
+        attempts.setdefault(row["delivery_id"], []).append(rows.attempt(row))
+    done = steps.of_deliveries(db, [row["id"] for row in found])
     return [
         Owed(
             delivery=rows.delivery(row),
             event_type=EventType(row["event_type"]),
             provider=row["event_provider"],
             task_id=row["event_task"],
-            attempts=tuple(attempt for attempt in attempts if attempt.delivery_id == row["id"]),
+            attempts=tuple(attempts.get(row["id"], ())),
+            steps=done.get(row["id"], ()),
             replayed_as=row["replayed_as"],
         )
         for row in found
@@ -87,12 +82,8 @@ def story(db: sqlite3.Connection, reference: str) -> Story:
         events=tuple(rows.event(row) for row in _rows(db, "events_of_task", task_id=task.id)),
         callbacks=tuple(rows.kept_callback(row) for row in _rows(db, "callbacks_of_task", task_id=task.id)),
         deliveries=tuple(reversed(deliveries(db, Query(task_id=task.id, limit=EVERYTHING)))),
+        children=tuple(rows.task(row) for row in _rows(db, "children_of_task", task_id=task.id)),
     )
-
-
-def next_due(db: sqlite3.Connection, query: str) -> datetime | None:
-    """Give when the next thing is due."""
-    return rows.when(db.execute(query).fetchone()[0])
 
 
 def summary(db: sqlite3.Connection, now: datetime) -> Summary:
@@ -114,7 +105,8 @@ def _summary(db: sqlite3.Connection, now: datetime) -> Summary:
     verdicts = Counter(dict(_tuples(db, "count_callbacks")))
     delivery_rows = _tuples(db, "count_deliveries")
     rejection_rows = _tuples(db, "count_rejections", since=(now - timedelta(days=1)).date().isoformat())
-    oldest = [due for _, _, due in delivery_rows if due is not None]
+    queues = _queues(db)
+    oldest = [queue.oldest_due_at for queue in queues.values() if queue.oldest_due_at is not None]
     return Summary(
         tasks=dict(by_state),
         tasks_by_provider=dict(by_provider),
@@ -126,11 +118,12 @@ def _summary(db: sqlite3.Connection, now: datetime) -> Summary:
         unrecognised=verdicts["unrecognised"],
         settled_by_poll=_total(task_rows, 4),
         recovered=_total(task_rows, 5),
-        deliveries={DeliveryState(state): count for state, count, _ in delivery_rows},
-        discarded=_tuples(db, "count_discarded")[0][0],
+        deliveries={DeliveryState(state): count for state, count in delivery_rows},
+        discarded=sum(queue.discarded for queue in queues.values()),
         attempts={Outcome(outcome): count for outcome, count in _tuples(db, "count_attempts")},
         waiting_events=_total(event_rows, 5),
-        oldest_due_at=moment(min(oldest)) if oldest else None,
+        oldest_due_at=min(oldest, default=None),
+        queues=queues,
         rejections={(provider, reason): count for provider, reason, count, _ in rejection_rows},
         new_rejections={(provider, reason): count for provider, reason, _, count in rejection_rows if count},
         unknown_sends=_total(task_rows, 6),
@@ -140,6 +133,14 @@ def _summary(db: sqlite3.Connection, now: datetime) -> Summary:
         orphaned=dict(_tuples(db, "orphaned", before=microseconds(now - timedelta(days=1)))),
         processes=processes(db, now),
     )
+
+
+def _queues(db: sqlite3.Connection) -> dict[str, Queue]:
+    found: dict[str, Queue] = {}
+    for handler, state, count, due in _tuples(db, "queues"):
+        queue = replace(found.get(handler, Queue()), **{state: count})
+        found[handler] = queue if due is None else replace(queue, oldest_due_at=moment(due))
+    return dict(sorted(found.items()))
 
 
 def processes(db: sqlite3.Connection, now: datetime) -> tuple[Process, ...]:

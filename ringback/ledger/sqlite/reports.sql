@@ -39,6 +39,9 @@ SELECT * FROM events WHERE seq IN (
     UNION ALL SELECT seq FROM events WHERE fact_key IS NULL AND task_id = :task_id)
 ORDER BY seq
 
+-- name: children_of_task
+SELECT * FROM tasks WHERE parent = :task_id ORDER BY seq
+
 -- name: callbacks_of_task
 SELECT c.verdict, c.reason, c.trust, c.task_id, c.event_id, c.received_at, c.headers,
        coalesce(c.body, e.body, x'') AS body
@@ -50,17 +53,11 @@ SELECT d.*, e.id AS event_id, e.type AS event_type, e.provider AS event_provider
        (SELECT o.id FROM deliveries o WHERE o.event_seq = d.event_seq AND o.handler = d.handler AND o.run > d.run
         ORDER BY o.run DESC LIMIT 1) AS replayed_as
 FROM deliveries d JOIN events e ON e.seq = d.event_seq
-WHERE (:provider IS NULL OR e.provider = :provider) AND (:state IS NULL OR d.state = :state)
-  AND (:handler IS NULL OR d.handler = :handler) AND (:task_id IS NULL OR e.task_id = :task_id)
-  AND (:event_id IS NULL OR e.id = :event_id) AND (:ids IS NULL OR d.id IN (SELECT value FROM json_each(:ids)))
-  AND (:text IS NULL OR instr(lower(coalesce(d.reason, '')), lower(:text)) > 0)
-  AND (NOT :latest OR NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.event_seq = d.event_seq AND o.handler = d.handler
-                                  AND o.run > d.run))
-ORDER BY d.seq DESC LIMIT :limit
+WHERE d.seq IN (SELECT value FROM json_each(:deliveries)) ORDER BY d.seq DESC
 
 -- name: attempts
 SELECT a.*, d.id AS delivery_id FROM attempts a JOIN deliveries d ON d.seq = a.delivery_seq
-WHERE d.id IN (SELECT value FROM json_each(:ids)) ORDER BY a.seq
+WHERE d.seq IN (SELECT value FROM json_each(:deliveries)) ORDER BY a.seq
 
 -- name: count_tasks
 SELECT provider, state, count(*), sum(callbacks),
@@ -81,13 +78,21 @@ SELECT verdict, count(*) FROM callbacks GROUP BY verdict
 SELECT coalesce(sum(1 + duplicates), 0) FROM events WHERE task_id IS NULL AND source = 'callback'
 
 -- name: count_deliveries
-SELECT state, count(*), min(CASE state WHEN 'pending' THEN due_at END) FROM deliveries GROUP BY state
+SELECT state, count(*) FROM deliveries GROUP BY state
 
--- name: count_discarded
--- A run that was replayed is settled history: what became of the latest one counts.
-SELECT count(*) FROM deliveries d
+-- name: queues
+-- What each handler has before it, from the partial indexes alone: however much is settled, it costs nothing.
+-- A run that was replayed is settled history: of the discarded ones the latest run counts.
+SELECT handler, 'pending', count(*), min(due_at) FROM deliveries INDEXED BY deliveries_due
+WHERE state = 'pending' GROUP BY handler
+UNION ALL
+SELECT handler, 'running', count(*), NULL FROM deliveries INDEXED BY deliveries_running
+WHERE state = 'running' GROUP BY handler
+UNION ALL
+SELECT d.handler, 'discarded', count(*), NULL FROM deliveries d INDEXED BY deliveries_discarded
 WHERE d.state = 'discarded' AND NOT EXISTS (
     SELECT 1 FROM deliveries o WHERE o.event_seq = d.event_seq AND o.handler = d.handler AND o.run > d.run)
+GROUP BY d.handler
 
 -- name: count_attempts
 SELECT outcome, count(*) FROM attempts WHERE outcome IS NOT NULL GROUP BY outcome

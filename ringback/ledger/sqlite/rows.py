@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ringback.ledger.fold import EventRow, Kept, Sighting, TaskRow
-from ringback.ledger.protocol import KeptCallback, Process
+from ringback.ledger.protocol import DoneStep, KeptCallback, Process
 from ringback.model import (
     Attempt,
     Callback,
@@ -92,6 +92,7 @@ def task(row: sqlite3.Row) -> Task:
         request_hash=row["request_hash"],
         metadata=msgspec.json.decode(row["metadata"]),
         url_key=row["url_key"],
+        parent_id=row["parent"],
         created_at=moment(row["created_at"]),
         sent_at=when(row["sent_at"]),
         sends=row["sends"],
@@ -121,6 +122,7 @@ def new_task(value: Task) -> dict[str, Any]:
         "request_hash": value.request_hash,
         "metadata": text(value.metadata),
         "url_key": value.url_key,
+        "parent": value.parent_id,
         "created_at": microseconds(value.created_at),
         "resend_at": micros(value.resend_at),
         "fetch_at": micros(value.fetch_at),
@@ -279,6 +281,7 @@ def delivery(row: sqlite3.Row) -> Delivery:
         settled_at=when(row["settled_at"]),
         reason=row["reason"],
         replayed_by=row["replayed_by"],
+        replay_reason=row["replay_reason"],
     )
 
 
@@ -295,6 +298,11 @@ def attempt(row: sqlite3.Row) -> Attempt:
         error=row["error"],
         traceback=row["traceback"],
     )
+
+
+def step(row: sqlite3.Row) -> DoneStep:
+    """Read a step that was done."""
+    return DoneStep(name=row["name"], attempt=row["attempt"], done_at=moment(row["done_at"]))
 
 
 def process(row: sqlite3.Row) -> Process:

@@ -2,13 +2,13 @@
 
 -- name: insert_task
 -- A key that is taken leaves the row out; `tasks_by_key` then tells whose it is.
-INSERT INTO tasks (id, provider, origin, state, form, key, request_hash, metadata, url_key, created_at, resend_at,
-                   fetch_at, price_microdollars)
+INSERT INTO tasks (id, provider, origin, state, form, key, request_hash, metadata, url_key, parent, created_at,
+                   resend_at, fetch_at, price_microdollars)
 SELECT json_extract(value, '$.id'), json_extract(value, '$.provider'), json_extract(value, '$.origin'),
        json_extract(value, '$.state'), json_extract(value, '$.form'), json_extract(value, '$.key'),
        json_extract(value, '$.request_hash'), json_extract(value, '$.metadata'), json_extract(value, '$.url_key'),
-       json_extract(value, '$.created_at'), json_extract(value, '$.resend_at'), json_extract(value, '$.fetch_at'),
-       json_extract(value, '$.price_microdollars')
+       json_extract(value, '$.parent'), json_extract(value, '$.created_at'), json_extract(value, '$.resend_at'),
+       json_extract(value, '$.fetch_at'), json_extract(value, '$.price_microdollars')
 FROM json_each(:rows) WHERE true
 ON CONFLICT (key) WHERE key IS NOT NULL DO NOTHING
 
@@ -133,6 +133,9 @@ WHERE u.id = :unknown AND tasks.id = :task
 -- name: adopt_counters
 UPDATE tasks SET callbacks = tasks.callbacks + u.callbacks, kept = tasks.kept + u.kept, resend_at = NULL
 FROM tasks u WHERE u.id = :unknown AND tasks.id = :task
+
+-- name: adopt_children
+UPDATE tasks SET parent = :task WHERE parent = :unknown
 
 -- name: adopt_delete
 DELETE FROM tasks WHERE id = :unknown

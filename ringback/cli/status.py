@@ -1,0 +1,132 @@
+"""`ringback status`: what the ledger holds and what waits, in one screen; `doctor` says what to do about it."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ringback.cli.group import examples
+from ringback.cli.options import json_option
+from ringback.cli.run import load_settings, opened_ledger, run
+from ringback.settings import Settings
+
+if TYPE_CHECKING:
+    from ringback.ledger import Queue, Summary
+
+
+@click.command(epilog=examples("ringback status", "ringback status --watch 2"))
+@click.option(
+    "--watch", type=click.FloatRange(0.1, 3600), metavar="SECONDS", help="Again every so many seconds, until Ctrl-C."
+)
+@json_option
+def status(watch: float | None, as_json: bool) -> None:
+    """Show counts of tasks, callbacks and deliveries, and what waits how long.
+
+    The lag of a handler is how long its oldest due delivery has waited.
+    """
+    run(_show(load_settings(quiet=True), watch, as_json))
+
+
+async def _show(settings: Settings, watch: float | None, as_json: bool) -> None:
+    from ringback.cli.show import print_json
+
+    async with opened_ledger(settings) as ledger:
+        while True:
+            now = datetime.now(UTC)
+            summary = await ledger.summary(now)
+            if as_json:
+                print_json(shape(summary, now))
+            else:
+                _print(summary, now)
+            if watch is None:
+                return
+            await asyncio.sleep(watch)
+            click.clear()  # does nothing in a pipe
+
+
+def shape(summary: "Summary", now: datetime) -> dict[str, Any]:
+    """Give it for programs."""
+    refused = [
+        {"provider": provider, "reason": reason, "count": count}
+        for (provider, reason), count in sorted(summary.new_rejections.items())
+    ]
+    return {
+        "at": now,
+        "tasks": summary.tasks,
+        "tasks_by_provider": summary.tasks_by_provider,
+        "callbacks": summary.callbacks,
+        "duplicates": summary.duplicates,
+        "refused_since_yesterday": refused,
+        "waiting_events": summary.waiting_events,
+        "deliveries": summary.deliveries,
+        "discarded": summary.discarded,
+        "lag_seconds": max((queue.lag_seconds(now) for queue in summary.queues.values()), default=0.0),
+        "handlers": [_queue_shape(name, queue, summary, now) for name, queue in queues(summary)],
+        "processes": summary.processes,
+    }
+
+
+def _queue_shape(name: str, queue: "Queue", summary: "Summary", now: datetime) -> dict[str, Any]:
+    return {
+        "name": name,
+        "pending": queue.pending,
+        "running": queue.running,
+        "discarded": queue.discarded,
+        "oldest_due_at": queue.oldest_due_at,
+        "lag_seconds": queue.lag_seconds(now),
+        "seen_at": summary.handlers.get(name),
+    }
+
+
+def queues(summary: "Summary") -> "Iterator[tuple[str, Queue]]":
+    """Give every handler that is known or owed anything, by name."""
+    from ringback.ledger import Queue
+
+    for name in sorted({*summary.handlers, *summary.queues}):
+        yield name, summary.queues.get(name, Queue())
+
+
+def _print(summary: "Summary", now: datetime) -> None:
+    from ringback.cli.show import print_fields, print_table
+
+    print_fields(_fields(summary))
+    known = list(queues(summary))
+    if known:
+        click.echo()
+        columns = ("handler", "pending", "running", "discarded", "lag", "last seen")
+        print_table(columns, (_row(name, queue, summary, now) for name, queue in known), empty="")
+
+
+def _fields(summary: "Summary") -> Iterator[tuple[str, Any]]:
+    again = f", {summary.duplicates:,} of them duplicates" if summary.duplicates else ""
+    refused = {
+        " ".join(filter(None, (provider, reason))): count
+        for (provider, reason), count in sorted(summary.new_rejections.items())
+    }
+    yield "tasks", _counted(summary.tasks)
+    yield "by provider", _counted(summary.tasks_by_provider) if summary.tasks_by_provider else None
+    yield "callbacks", f"{summary.callbacks:,}{again}"
+    yield "turned away since yesterday", _counted(refused)
+    yield "events to be fanned out", f"{summary.waiting_events:,}"
+    yield "deliveries", _counted(summary.deliveries)
+    yield "discarded, not replayed", f"{summary.discarded:,}"
+    for role in ("worker", "poller"):
+        seen = [f"{process.host} pid {process.pid}" for process in summary.processes if process.role == role]
+        yield f"{role}s", ", ".join(seen) or "none seen in the last minute"
+
+
+def _counted(counts: Mapping[Any, int]) -> str:
+    """Write the total, and its parts by size."""
+    parts = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
+    total = f"{sum(counts.values()):,}"
+    return f"{total}: " + ", ".join(f"{name} {count:,}" for name, count in parts) if parts else total
+
+
+def _row(name: str, queue: "Queue", summary: "Summary", now: datetime) -> tuple[Any, ...]:
+    from ringback.cli.show import span
+
+    lag = queue.lag_seconds(now)
+    waited = span(timedelta(seconds=lag)) if lag else None
+    return name, queue.pending, queue.running, queue.discarded, waited, summary.handlers.get(name)

@@ -1,0 +1,43 @@
+-- Which deliveries a query means, newest first. What names a task, an event or a delivery is found by that name's
+-- index; only a query that names none walks through the deliveries.
+
+-- name: events_by_task
+-- Facts are found by their key, which begins with the task, the rest by an index of its own.
+SELECT seq FROM events WHERE fact_key > :task_id || ':' AND fact_key < :task_id || ';'
+UNION ALL SELECT seq FROM events WHERE fact_key IS NULL AND task_id = :task_id
+
+-- name: event_by_id
+SELECT seq FROM events WHERE id = :event_id
+
+-- name: deliveries_by_event
+SELECT seq FROM deliveries WHERE event_seq IN (SELECT value FROM json_each(:events))
+
+-- name: deliveries_by_id
+SELECT seq FROM deliveries WHERE id IN (SELECT value FROM json_each(:ids))
+
+-- name: matching
+-- CROSS JOIN: in the order of the deliveries, so that a LIMIT ends it early.
+SELECT d.seq, d.id, d.state FROM deliveries d CROSS JOIN events e ON e.seq = d.event_seq
+WHERE d.seq < :below
+  AND (:provider IS NULL OR e.provider = :provider) AND (:type IS NULL OR e.type = :type)
+  AND d.state IN (SELECT value FROM json_each(:states)) AND (:handler IS NULL OR d.handler = :handler)
+  AND (:before IS NULL OR d.created_at < :before)
+  AND (:text IS NULL OR instr(lower(coalesce(d.reason, '')), lower(:text)) > 0)
+  AND (NOT :latest OR NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.event_seq = d.event_seq AND o.handler = d.handler
+                                  AND o.run > d.run))
+ORDER BY d.seq DESC LIMIT :limit
+
+-- name: matching_among
+-- The same of some, which were found by a name.
+SELECT d.seq, d.id, d.state FROM deliveries d CROSS JOIN events e ON e.seq = d.event_seq
+WHERE d.seq IN (SELECT value FROM json_each(:among)) AND d.seq < :below
+  AND (:provider IS NULL OR e.provider = :provider) AND (:type IS NULL OR e.type = :type)
+  AND d.state IN (SELECT value FROM json_each(:states)) AND (:handler IS NULL OR d.handler = :handler)
+  AND (:before IS NULL OR d.created_at < :before)
+  AND (:text IS NULL OR instr(lower(coalesce(d.reason, '')), lower(:text)) > 0)
+  AND (NOT :latest OR NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.event_seq = d.event_seq AND o.handler = d.handler
+                                  AND o.run > d.run))
+ORDER BY d.seq DESC LIMIT :limit
+
+-- name: known_handlers
+SELECT name FROM handlers ORDER BY name
