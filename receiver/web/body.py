@@ -36,12 +36,11 @@ class Room:
         self._state.inflight_bytes -= self._held
 
     def need(self, size: int) -> None:
-        """Hold at least this many bytes. A body that is alone always gets its room."""
+        """Hold at least this many bytes."""
         more = size - self._held
         if more <= 0:
             return
-        others = self._state.inflight_bytes - self._held
-        if others and others + size > self._state.settings.max_inflight_bytes:
+        if not self._state.has_room(size, self._held):
             raise Refused(Reason.BUSY, pending=True)
         self._held = size
         self._state.inflight_bytes += more

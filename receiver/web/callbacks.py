@@ -177,8 +177,7 @@ class Callbacks:
     def _take_whole(self, visit: _Visit, path: str, body: bytes, exchange: Exchange) -> bool:
         """Take it, unless it needs more: a challenge, one that is too large, or before the ledger is open."""
         state, settings, size = self._state, self._state.settings, len(body)
-        room = not state.inflight_bytes or state.inflight_bytes + size <= settings.max_inflight_bytes
-        if state.intake is None or size > settings.max_body_bytes or not room:
+        if state.intake is None or size > settings.max_body_bytes or not state.has_room(size):
             return False
         provider = self._route(visit, "POST", path[len(PREFIX) :])
         if provider.handshakes:

@@ -69,6 +69,11 @@ class State:
             self._key_sets = KeySets(self.settings)
         return self._key_sets
 
+    def has_room(self, size: int, held: int = 0) -> bool:
+        """Tell whether a body may take so many bytes, of which it holds some; one that is alone always may."""
+        others = self.inflight_bytes - held
+        return not others or others + size <= self.settings.max_inflight_bytes
+
     def note_write(self, error: str | None) -> None:
         """Remember how the last writing ended, for readiness."""
         self.write_error = error

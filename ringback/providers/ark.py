@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ringback.errors import InvalidSubmission, Unsupported
+from ringback.errors import Unsupported
 from ringback.model import Callback, Form, Reading, Task, TaskState
 from ringback.providers import form as forms
 from ringback.providers import reading
@@ -66,10 +66,8 @@ class Ark(Provider):
 
     def build_submission(self, task: Task, callback_url: str | None) -> Request:
         """Build POST /contents/generations/tasks."""
-        if task.form is None:
-            raise InvalidSubmission("the task has no form to submit", provider=self.name)
-        self.validate(task.form)
-        body = forms.encode(_submission(task.form, callback_url))
+        form = self.checked_form(task)
+        body = forms.encode(_submission(form, callback_url))
         return Request(method="POST", path=PATH, body=body, headers={"Content-Type": "application/json"})
 
     def read_acceptance(self, response: Response, now: datetime) -> Reading:

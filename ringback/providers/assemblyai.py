@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from ringback.errors import InvalidSubmission
 from ringback.lifecycle import is_terminal
 from ringback.model import Callback, Form, Notice, Reading, Result, Task, TaskState
 from ringback.providers import form as forms
@@ -62,10 +61,8 @@ class AssemblyAI(Provider):
 
     def build_submission(self, task: Task, callback_url: str | None) -> Request:
         """Build POST /transcript."""
-        if task.form is None:
-            raise InvalidSubmission("the task has no form to submit", provider=self.name)
-        self.validate(task.form)
-        body = forms.encode(_submission(task.form, callback_url))
+        form = self.checked_form(task)
+        body = forms.encode(_submission(form, callback_url))
         return Request(method="POST", path="/transcript", body=body, headers={"Content-Type": "application/json"})
 
     def read_acceptance(self, response: Response, now: datetime) -> Reading:

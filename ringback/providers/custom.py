@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from ringback.errors import InvalidSubmission, SubmissionRefused, Unreadable, Unsupported
+from ringback.errors import SubmissionRefused, Unreadable, Unsupported
 from ringback.model import Callback, Form, Notice, Reading, Task, TaskState
 from ringback.providers import form as forms
 from ringback.providers import reading
@@ -144,10 +144,8 @@ class Custom(Provider):
         """Fill in the template; `extra` is put on top of its body."""
         if self.submission is None:
             return super().build_submission(task, callback_url)
-        if task.form is None:
-            raise InvalidSubmission("the task has no form to submit", provider=self.name)
-        self.validate(task.form)
-        return self._fill(self.submission, task.form, task.id, callback_url)
+        form = self.checked_form(task)
+        return self._fill(self.submission, form, task.id, callback_url)
 
     def read_acceptance(self, response: Response, now: datetime) -> Reading:
         """Read the task id out of the answer. Its status is not read: it often speaks of the request, not the task."""

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from ringback.errors import InvalidSubmission, Unreadable, Unsupported
+from ringback.errors import Unreadable, Unsupported
 from ringback.model import Callback, Form, Reading, Task, TaskError, TaskState
 from ringback.providers import form as forms
 from ringback.providers import reading
@@ -76,13 +76,11 @@ class Fal(Provider):
 
     def build_submission(self, task: Task, callback_url: str | None) -> Request:
         """Build POST /{model}?fal_webhook=…; the body is the model's input."""
-        if task.form is None:
-            raise InvalidSubmission("the task has no form to submit", provider=self.name)
-        self.validate(task.form)
+        form = self.checked_form(task)
         query = f"?fal_webhook={quote(callback_url, safe='')}" if callback_url else ""
-        body = forms.encode(_input(task.form) | task.form.extra)
+        body = forms.encode(_input(form) | form.extra)
         headers = {"Content-Type": "application/json"}
-        return Request(method="POST", path=f"/{task.form.model}{query}", body=body, headers=headers)
+        return Request(method="POST", path=f"/{form.model}{query}", body=body, headers=headers)
 
     def read_acceptance(self, response: Response, now: datetime) -> Reading:
         """Read the answer to a submission; whatever it says of the status, its results must be fetched."""

@@ -4,7 +4,7 @@ Two layers: what no model of any provider can accept (`check_form`), and what th
 1.0 Video (`check_grok`). Called by the provider files from `validate`. Sends and reads nothing.
 """
 
-from collections.abc import Set
+from collections.abc import Collection, Set
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -13,7 +13,7 @@ import msgspec
 
 from ringback.errors import InvalidSubmission
 from ringback.model import Form
-from ringback.providers.reading import is_web_url
+from ringback.providers.reading import is_web_url, shape
 
 # Both pages, shared seeds 000… and 004…, agree on these.
 GROK = "grok-imagine-1.0-video"
@@ -105,6 +105,18 @@ def check_frames(form: Form, dialect: Dialect) -> None:
         raise dialect.refuse("image_urls", f"image_urls takes the first frame and the last, got {count} entries")
     if is_blank(form.prompt) and not count:
         raise dialect.refuse("prompt", "prompt is required when image_urls is empty (text2video)", dialect.missing)
+
+
+def check_events(form: Form, dialect: Dialect, known: Collection[str]) -> tuple[str, ...]:
+    """Give our words of callback_events, each once; refuse what is none of those that the provider has a word for."""
+    words: Any = form.callback_events or ()  # a form read from a file may hold anything
+    if not isinstance(words, tuple | list):
+        raise dialect.refuse("callback_events", f"callback_events must be a list, got {type(words).__name__}")
+    for word in words:
+        if type(word) is not str or word not in known:
+            message = f"unknown callback event {shape(word)} (allowed: {', '.join(known)})"
+            raise dialect.refuse("callback_events", message)
+    return tuple(dict.fromkeys(words))
 
 
 def seconds_of(form: Form) -> int | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ringback.errors import InvalidSubmission, Unreadable, Unsupported
+from ringback.errors import Unreadable, Unsupported
 from ringback.model import Callback, Form, Reading, Task, TaskState
 from ringback.providers import form as forms
 from ringback.providers import reading
@@ -73,12 +73,10 @@ class Ideogram(Provider):
 
     def build_submission(self, task: Task, callback_url: str | None) -> Request:
         """Build POST /image/generate/{model}, always `async`."""
-        if task.form is None:
-            raise InvalidSubmission("the task has no form to submit", provider=self.name)
-        self.validate(task.form)
-        body = forms.encode(_submission(task.form, callback_url))
+        form = self.checked_form(task)
+        body = forms.encode(_submission(form, callback_url))
         headers = {"Content-Type": "application/json"}
-        return Request(method="POST", path=f"/image/generate/{task.form.model}", body=body, headers=headers)
+        return Request(method="POST", path=f"/image/generate/{form.model}", body=body, headers=headers)
 
     def read_acceptance(self, response: Response, now: datetime) -> Reading:
         """Read the answer to a submission: a generation_id, and no status."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ringback.errors import InvalidSubmission, Unreadable
+from ringback.errors import Unreadable
 from ringback.lifecycle import is_terminal
 from ringback.model import Callback, Form, Reading, Task, TaskError, TaskState
 from ringback.providers import form as forms
@@ -95,10 +95,8 @@ class Kie(Provider):
 
     def build_submission(self, task: Task, callback_url: str | None) -> Request:
         """Build POST /jobs/createTask."""
-        if task.form is None:
-            raise InvalidSubmission("the task has no form to submit", provider=self.name)
-        self.validate(task.form)
-        body = {"model": task.form.model, "callBackUrl": callback_url, "input": _input(task.form)}
+        form = self.checked_form(task)
+        body = {"model": form.model, "callBackUrl": callback_url, "input": _input(form)}
         sent = {key: value for key, value in body.items() if value is not None}
         headers = {"Content-Type": "application/json"}
         return Request(method="POST", path="/jobs/createTask", body=forms.encode(sent), headers=headers)
@@ -108,7 +106,8 @@ class Kie(Provider):
 
         A `code` of 500 leaves open whether a task was made: Unreadable, so that nothing is bought twice.
         """
-        said = reading.document(response.body) if 200 <= response.status < 300 else _document_or_nothing(response.body)
+        read = reading.document if 200 <= response.status < 300 else reading.document_or_nothing
+        said = read(response.body)
         code, message = said.get("code"), reading.text(said.get("msg") or said.get("message"), reading.MAX_MESSAGE)
         made = any(_task(said).get(key) is not None for key in ID_KEYS)
         if 400 <= response.status < 500 or (_is_error(code) and code != UNCERTAIN and not made):
@@ -121,7 +120,7 @@ class Kie(Provider):
 
     def fetch_status(self, response: Response) -> int:
         """Give the envelope's `code`, which repeats HTTP's, where HTTP says 200 and no task is there (PROVIDERS C)."""
-        said = _document_or_nothing(response.body) if response.status == 200 else {}
+        said = reading.document_or_nothing(response.body) if response.status == 200 else {}
         code = said.get("code")
         return code if type(code) is int and 400 <= code < 600 and _state_of(_task(said)) is None else response.status
 
@@ -175,14 +174,6 @@ def _input(form: Form) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if value is not None} | form.extra
 
 
-def _document_or_nothing(body: bytes) -> dict[str, Any]:
-    """Decode the body of a refusal, which may be a proxy's HTML page."""
-    try:
-        return reading.document(body)
-    except Unreadable:
-        return {}
-
-
 def _task(said: dict[str, Any]) -> dict[str, Any]:
     """Give what holds the task: `data`, or the document itself."""
     data = said.get("data")
@@ -230,7 +221,7 @@ def _error(said: dict[str, Any], task: dict[str, Any]) -> TaskError | None:
 def _results(task: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """Walk the results: Market's resultJson, Veo's info or response, and the fields of Runway and Suno."""
     packed = task.get("resultJson")
-    inner = _document_or_nothing(packed.encode()) if type(packed) is str else packed
+    inner = reading.document_or_nothing(packed.encode()) if type(packed) is str else packed
     for holder in (inner, task.get("info"), task.get("response"), task, *_tracks(task.get("data"))):
         if type(holder) is dict:
             yield from _urls(holder)

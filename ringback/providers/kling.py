@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ringback.errors import InvalidSubmission, SubmissionRefused, Unreadable, Unsupported
+from ringback.errors import SubmissionRefused, Unreadable, Unsupported
 from ringback.lifecycle import is_terminal
 from ringback.model import Callback, Form, Reading, Task, TaskState
 from ringback.providers import form as forms
@@ -61,12 +61,10 @@ class Kling(Provider):
 
     def build_submission(self, task: Task, callback_url: str | None) -> Request:
         """Build POST /videos/text2video, or image2video where there are images."""
-        if task.form is None:
-            raise InvalidSubmission("the task has no form to submit", provider=self.name)
-        self.validate(task.form)
-        body = forms.encode(_submission(task.form, callback_url))
+        form = self.checked_form(task)
+        body = forms.encode(_submission(form, callback_url))
         headers = {"Content-Type": "application/json"}
-        return Request(method="POST", path=f"/videos/{forms.kind_of(task.form)}", body=body, headers=headers)
+        return Request(method="POST", path=f"/videos/{forms.kind_of(form)}", body=body, headers=headers)
 
     def read_acceptance(self, response: Response, now: datetime) -> Reading:
         """Read the answer to a submission: {code, message, request_id, data}; a code other than 0 is a refusal."""

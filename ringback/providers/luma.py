@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ringback.errors import InvalidSubmission, Unsupported
+from ringback.errors import Unsupported
 from ringback.model import Callback, Form, Reading, Task, TaskState
 from ringback.providers import form as forms
 from ringback.providers import reading
@@ -67,11 +67,9 @@ class Luma(Provider):
 
     def build_submission(self, task: Task, callback_url: str | None) -> Request:
         """Build POST /generations/video, or /generations/image for Photon."""
-        if task.form is None:
-            raise InvalidSubmission("the task has no form to submit", provider=self.name)
-        self.validate(task.form)
-        path = "/generations/image" if _is_image(task.form) else "/generations/video"
-        body = forms.encode(_submission(task.form, callback_url))
+        form = self.checked_form(task)
+        path = "/generations/image" if _is_image(form) else "/generations/video"
+        body = forms.encode(_submission(form, callback_url))
         return Request(method="POST", path=path, body=body, headers={"Content-Type": "application/json"})
 
     def read_acceptance(self, response: Response, now: datetime) -> Reading:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ringback.errors import InvalidSubmission, SubmissionRefused, Unreadable
+from ringback.errors import SubmissionRefused, Unreadable
 from ringback.lifecycle import is_terminal
 from ringback.model import Callback, Form, Reading, Result, Task, TaskError, TaskState
 from ringback.providers import form as forms
@@ -74,10 +74,8 @@ class MiniMax(Provider):
 
     def build_submission(self, task: Task, callback_url: str | None) -> Request:
         """Build POST /v1/video_generation. MiniMax calls callback_url back with a challenge before it answers."""
-        if task.form is None:
-            raise InvalidSubmission("the task has no form to submit", provider=self.name)
-        self.validate(task.form)
-        body = forms.encode(_submission(task.form, callback_url))
+        form = self.checked_form(task)
+        body = forms.encode(_submission(form, callback_url))
         headers = {"Content-Type": "application/json"}
         return Request(method="POST", path="/v1/video_generation", body=body, headers=headers)
 
@@ -98,10 +96,7 @@ class MiniMax(Provider):
         """Translate base_resp.status_code, by MiniMax's page of error codes, where no task is there."""
         if response.status != 200:
             return response.status
-        try:
-            said = reading.document(response.body)
-        except Unreadable:
-            return response.status
+        said = reading.document_or_nothing(response.body)
         told = None if _task(said).get("status") else _told_code(said)
         return STATUS_OF_CODE.get(told or 0, response.status)
 

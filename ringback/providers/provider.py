@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from ringback.errors import Unsupported
+from ringback.errors import InvalidSubmission, Unsupported
 from ringback.model import Callback, Confirm, Form, Notice, Reading, Task, TaskState, Trust
 from ringback.providers.handshakes import Handshake
 from ringback.providers.signatures.scheme import Headers, Key, Scheme
@@ -121,6 +121,17 @@ class Provider:
             InvalidSubmission: with the provider's code and the field, in the provider's own names.
         """
         raise Unsupported(f"{self.name}: this provider only receives; it cannot submit")
+
+    def checked_form(self, task: Task) -> Form:
+        """Give the form of a task that is to be submitted, once it has passed `validate`.
+
+        Raises:
+            InvalidSubmission: there is none, or the provider would refuse it.
+        """
+        if task.form is None:
+            raise InvalidSubmission("the task has no form to submit", provider=self.name)
+        self.validate(task.form)
+        return task.form
 
     def price(self, form: Form, usd_per_second: Decimal | None) -> int | None:
         """Give the expected price in micro-dollars; None when no rate is known. `usd_per_second` overrides."""

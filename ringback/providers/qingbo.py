@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from ringback.errors import InvalidSubmission, Unreadable, Unsupported
+from ringback.errors import Unreadable, Unsupported
 from ringback.lifecycle import is_terminal
 from ringback.model import Callback, Form, Reading, Task, TaskState
 from ringback.providers import form as forms
@@ -74,11 +74,9 @@ class Qingbo(Provider):
 
     def build_submission(self, task: Task, callback_url: str | None) -> Request:
         """Build POST /tasks (shared seed 004…) with the Idempotency-Key of PROVIDERS A: our task id."""
-        if task.form is None:
-            raise InvalidSubmission("the task has no form to submit", provider=self.name)
-        self.validate(task.form)
+        form = self.checked_form(task)
         headers = {"Content-Type": "application/json", "Idempotency-Key": task.id}
-        body = forms.encode(_submission(task.form, callback_url))
+        body = forms.encode(_submission(form, callback_url))
         return Request(method="POST", path="/tasks", body=body, headers=headers)
 
     def read_acceptance(self, response: Response, now: datetime) -> Reading:
@@ -143,14 +141,7 @@ def _check_action(form: Form) -> None:
 
 def _provider_events(form: Form) -> list[str]:
     """Translate our words for callback_events into the provider's."""
-    words: Any = form.callback_events or ()  # a form read from a file may hold anything
-    if not isinstance(words, tuple | list):
-        raise DIALECT.refuse("callback_events", f"callback_events must be a list, got {type(words).__name__}")
-    for word in words:
-        if type(word) is not str or word not in EVENT_WORDS:
-            message = f"unknown callback event {reading.shape(word)} (allowed: {', '.join(EVENT_WORDS)})"
-            raise DIALECT.refuse("callback_events", message)
-    return [EVENT_WORDS[word] for word in dict.fromkeys(words)]
+    return [EVENT_WORDS[word] for word in forms.check_events(form, DIALECT, EVENT_WORDS)]
 
 
 def _submission(form: Form, callback_url: str | None) -> dict[str, Any]:

@@ -269,7 +269,7 @@ def acceptance(
     Once an id is there nothing may lose it, so a status that cannot be read counts as submitted.
     """
     if 400 <= response.status < 500:
-        raise refusal(provider, response.status, _document_or_nothing(response.body))
+        raise refusal(provider, response.status, document_or_nothing(response.body))
     answered = answer(response)
     task = find(answered)
     if all(task.get(key) is None for key in keys) and (answered.get("success") is False or answered.get("error")):
@@ -289,8 +289,8 @@ def _fault(fault: dict[str, Any]) -> str | None:
     return f"{where}: {message}" if where and message else message
 
 
-def _document_or_nothing(body: bytes) -> dict[str, Any]:
-    """Decode the body of a refusal, which may be a proxy's HTML page."""
+def document_or_nothing(body: bytes) -> dict[str, Any]:
+    """Decode the body of a refusal, which may be a proxy's HTML page: that says nothing."""
     try:
         return document(body)
     except Unreadable:

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
-from ringback.errors import InvalidSubmission
 from ringback.lifecycle import is_terminal
 from ringback.model import Form, Reading, Task, TaskState
 from ringback.providers import form as forms
@@ -73,10 +72,8 @@ class Reapi(Provider):
 
     def build_submission(self, task: Task, callback_url: str | None) -> Request:
         """Build POST /videos/generations (shared seed 000…); it has no place for a callback_url."""
-        if task.form is None:
-            raise InvalidSubmission("the task has no form to submit", provider=self.name)
-        self.validate(task.form)
-        body = forms.encode(_submission(task.form))
+        form = self.checked_form(task)
+        body = forms.encode(_submission(form))
         return Request(
             method="POST", path="/videos/generations", body=body, headers={"Content-Type": "application/json"}
         )

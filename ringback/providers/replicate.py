@@ -9,7 +9,7 @@ import re
 from datetime import datetime, timedelta
 from typing import Any
 
-from ringback.errors import InvalidSubmission, Unsupported
+from ringback.errors import Unsupported
 from ringback.model import Callback, Form, Reading, Task, TaskState
 from ringback.providers import form as forms
 from ringback.providers import reading
@@ -77,12 +77,10 @@ class Replicate(Provider):
         Prompt, aspect_ratio, resolution, duration and one image (as `image`) go into `input` under these names, and
         the extras beside them; only `webhook_events_filter` among the extras stands outside.
         """
-        if task.form is None:
-            raise InvalidSubmission("the task has no form to submit", provider=self.name)
-        self.validate(task.form)
-        version, model = VERSION.fullmatch(task.form.model), MODEL.fullmatch(task.form.model)
+        form = self.checked_form(task)
+        version, model = VERSION.fullmatch(form.model), MODEL.fullmatch(form.model)
         path = f"/models/{model[1]}/{model[2]}/predictions" if model else "/predictions"
-        body = _submission(task.form, version[1] if version else None, callback_url)
+        body = _submission(form, version[1] if version else None, callback_url)
         return Request(method="POST", path=path, body=forms.encode(body), headers={"Content-Type": "application/json"})
 
     def read_acceptance(self, response: Response, now: datetime) -> Reading:
@@ -144,13 +142,7 @@ def _reserved(form: Form) -> set[str]:
 
 def _events(form: Form) -> list[str]:
     """Translate our words for callback_events into the provider's."""
-    words: Any = form.callback_events or ()  # a form read from a file may hold anything
-    if not isinstance(words, tuple | list):
-        raise DIALECT.refuse("callback_events", f"callback_events must be a list, got {type(words).__name__}")
-    for word in words:
-        if type(word) is not str or word not in EVENT_WORDS:
-            message = f"unknown callback event {reading.shape(word)} (allowed: {', '.join(EVENT_WORDS)})"
-            raise DIALECT.refuse("callback_events", message)
+    words = forms.check_events(form, DIALECT, EVENT_WORDS)
     return list(dict.fromkeys(event for word in words for event in EVENT_WORDS[word])) or list(DEFAULT_EVENTS)
 
 

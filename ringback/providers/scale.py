@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ringback.errors import InvalidSubmission, Unreadable, Unsupported
+from ringback.errors import Unreadable, Unsupported
 from ringback.model import Callback, Form, Reading, Task, TaskState
 from ringback.providers import form as forms
 from ringback.providers import reading
@@ -76,13 +76,11 @@ class Scale(Provider):
 
     def build_submission(self, task: Task, callback_url: str | None) -> Request:
         """Build POST /task/{type}."""
-        if task.form is None:
-            raise InvalidSubmission("the task has no form to submit", provider=self.name)
-        self.validate(task.form)
+        form = self.checked_form(task)
         where = {"callback_url": callback_url} if callback_url else {}
-        body = forms.encode(_input(task.form) | where | task.form.extra)
+        body = forms.encode(_input(form) | where | form.extra)
         headers = {"Content-Type": "application/json"}
-        return Request(method="POST", path=f"/task/{task.form.model}", body=body, headers=headers)
+        return Request(method="POST", path=f"/task/{form.model}", body=body, headers=headers)
 
     def read_acceptance(self, response: Response, now: datetime) -> Reading:
         """Read the answer to a submission: the task."""

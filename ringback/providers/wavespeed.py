@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from ringback.errors import InvalidSubmission, Unsupported
+from ringback.errors import Unsupported
 from ringback.model import Callback, Form, Reading, Task, TaskState
 from ringback.providers import form as forms
 from ringback.providers import reading
@@ -57,13 +57,11 @@ class WaveSpeed(Provider):
         The body has the form's fields under their own names; one image is `image`, several are `images`; extras
         stand beside them.
         """
-        if task.form is None:
-            raise InvalidSubmission("the task has no form to submit", provider=self.name)
-        self.validate(task.form)
+        form = self.checked_form(task)
         query = f"?webhook={quote(callback_url, safe='')}" if callback_url else ""
         headers = {"Content-Type": "application/json"}
-        body = forms.encode(_submission(task.form))
-        return Request(method="POST", path=f"/{task.form.model}{query}", body=body, headers=headers)
+        body = forms.encode(_submission(form))
+        return Request(method="POST", path=f"/{form.model}{query}", body=body, headers=headers)
 
     def read_acceptance(self, response: Response, now: datetime) -> Reading:
         """Read the answer to a submission: {code, message, data: {id, status}}; a `code` of 4xx is a refusal, too."""

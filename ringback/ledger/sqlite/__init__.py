@@ -79,10 +79,7 @@ class SqliteLedger:
             LedgerUnavailable: it cannot be opened right now.
         """
         path = _checked_place(path, create)
-        try:
-            lock = FileLock(path.with_name(path.name + ".lock"))
-        except OSError as error:
-            raise LedgerUnavailable(f"{path}.lock: cannot be opened ({error.strerror}); check the folder") from error
+        lock = FileLock.beside(path)
         connections: list[aiosqlite.Connection] = []
         try:
             if create:

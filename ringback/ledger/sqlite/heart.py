@@ -12,7 +12,6 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from ringback.errors import LedgerUnavailable
 from ringback.ledger.protocol import Process, Registration
 from ringback.ledger.sqlite import deliveries
 from ringback.ledger.sqlite.commits import trouble, verdict
@@ -32,10 +31,7 @@ def beat(
         LedgerRejected: this can never be written.
     """
     path = Path(os.path.realpath(path))  # two names of one file must share one lock
-    try:
-        lock = FileLock(path.with_name(path.name + ".lock"))
-    except OSError as error:
-        raise LedgerUnavailable(f"{path}.lock: cannot be opened ({error.strerror})") from error
+    lock = FileLock.beside(path)
     try:
         with lock.held(), closing(sqlite3.connect(_uri(path), uri=True, isolation_level=None)) as db:
             db.executescript(SETUP)

@@ -45,7 +45,7 @@ def reject(db: sqlite3.Connection, counts: Sequence[tuple[Mapping[tuple[str, str
 def _is_usual(arrival: Arrival, found: Mapping[str, fold.TaskRow]) -> bool:
     """Tell whether it is about a submitted task of ours whose id at the provider is known: nothing more to look up."""
     task = found.get(arrival.task_id or "")
-    return task is not None and task.origin is Origin.SUBMISSION and _is_known(arrival, found)
+    return task is not None and task.origin is Origin.SUBMISSION and _is_named(task, arrival)
 
 
 def _tasks(db: sqlite3.Connection, arrivals: Iterable[Arrival], found: dict[str, fold.TaskRow]) -> list[fold.TaskRow]:
@@ -53,7 +53,7 @@ def _tasks(db: sqlite3.Connection, arrivals: Iterable[Arrival], found: dict[str,
     pairs = {
         (arrival.provider, arrival.reading.provider_id)
         for arrival in arrivals
-        if arrival.reading and arrival.reading.provider_id and not _is_known(arrival, found)
+        if arrival.reading and arrival.reading.provider_id and not _is_named(found.get(arrival.task_id or ""), arrival)
     }
     if pairs:
         found = found | _found(db, SQL["tasks_by_provider_id"], pairs=list(pairs))
@@ -65,9 +65,8 @@ def _found(db: sqlite3.Connection, query: str, **parameters: Any) -> dict[str, f
     return {task.id: task for task in rows.task_rows(text)}
 
 
-def _is_known(arrival: Arrival, found: Mapping[str, fold.TaskRow]) -> bool:
+def _is_named(task: fold.TaskRow | None, arrival: Arrival) -> bool:
     """Tell whether the arrival's own task already has the id that its body names: the usual case, one query less."""
-    task = found.get(arrival.task_id or "")
     return task is not None and arrival.reading is not None and task.provider_id == arrival.reading.provider_id
 
 

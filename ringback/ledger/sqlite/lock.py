@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from ringback.errors import LedgerUnavailable
 
@@ -30,6 +31,19 @@ class FileLock:
         # flock belongs to the open file: without this, a second thread would get it too, and then unlock it for both.
         self._threads = threading.Lock()
         self._waiter: _Waiter | None = None
+
+    @classmethod
+    def beside(cls, database: Path) -> Self:
+        """Give the lock of a database file.
+
+        Raises:
+            LedgerUnavailable: its file cannot be opened.
+        """
+        try:
+            return cls(database.with_name(database.name + ".lock"))
+        except OSError as error:
+            reason = f"{database}.lock: cannot be opened ({error.strerror}); check the folder"
+            raise LedgerUnavailable(reason) from error
 
     @contextmanager
     def held(self, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
