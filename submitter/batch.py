@@ -8,7 +8,7 @@ import asyncio
 import difflib
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -19,7 +19,7 @@ from ringback.model import Form, Task
 from submitter.plan import check_cost
 from submitter.sending import Sending
 
-FORM_FIELDS = tuple(f.name for f in fields(Form))
+FORM_FIELDS = Form.__struct_fields__
 LINE_FIELDS = ("provider", *FORM_FIELDS, "key", "metadata")
 SHOWN_ERRORS = 10
 BREATH = 200  # lines checked between two turns of the event loop

@@ -6,7 +6,7 @@ stores nothing.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -125,7 +125,7 @@ def check_cost(task: Task, max_cost: Any, spent_microdollars: int = 0) -> int:
 
 def request_hash(provider: Provider, form: Form) -> str:
     """Tell one request from another. Fields left out do not count, so that new fields change no old hash."""
-    asked = {f.name: value for f in fields(form) if (value := getattr(form, f.name)) not in (None, (), {})}
+    asked = {name: value for name in form.__struct_fields__ if (value := getattr(form, name)) not in (None, (), {})}
     text = msgspec.json.encode([provider.name, asked], order="deterministic")
     return hashlib.sha256(text).hexdigest()
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
+from msgspec import structs
 
 from ringback.errors import InvalidSubmission, LedgerRejected, LedgerUnavailable, NotFound, SettingsError, Unreachable
 from ringback.ledger import Ledger, Query, Sent
@@ -65,7 +66,7 @@ async def find_task(ledger: Ledger, task_id: str) -> Task:
 def first_deadlines(settings: Settings, provider: Provider, task: Task) -> Task:
     """Set what brings a new task back to the poller: unsent after a crash, or never heard of again."""
     unsent = task.created_at + _patience(settings)
-    return replace(task, resend_at=unsent, fetch_at=task.created_at + provider.longest)
+    return structs.replace(task, resend_at=unsent, fetch_at=task.created_at + provider.longest)
 
 
 def is_sendable(task: Task, now: datetime) -> bool:

@@ -6,6 +6,8 @@ from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from ringback.ledger import KeptCallback, Owed, Story, Summary
 from ringback.model import Callback, Delivery, Event
 
@@ -19,7 +21,9 @@ def mask_tokens(text: bytes) -> bytes:
 
 def fields_of(record: Any, *without: str) -> dict[str, Any]:
     """Give a record's fields by name, not copied."""
-    return {f.name: getattr(record, f.name) for f in dataclasses.fields(record) if f.name not in without}
+    is_struct = isinstance(record, msgspec.Struct)
+    names = record.__struct_fields__ if is_struct else [field.name for field in dataclasses.fields(record)]
+    return {name: getattr(record, name) for name in names if name not in without}
 
 
 def body_shape(body: bytes) -> dict[str, Any]:

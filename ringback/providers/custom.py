@@ -6,10 +6,12 @@ through `Provider`'s interface; `describe` explains it back to people.
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
+
+from msgspec import structs
 
 from ringback.errors import SubmissionRefused, Unreadable, Unsupported
 from ringback.model import Callback, Form, Notice, Reading, Task, TaskState
@@ -127,7 +129,7 @@ class Custom(Provider):
             raise Unsupported(f"{self.name}: this provider only receives; it cannot submit")
         dialect = self._dialect
         # A template may name the model itself, so that a form without one is in order here.
-        forms.check_form(form if form.model else replace(form, model="-"), dialect, frozenset())
+        forms.check_form(form if form.model else structs.replace(form, model="-"), dialect, frozenset())
         known = self.submission.placeholders
         for name in FORM_FIELDS:
             if getattr(form, name) and name not in known:

@@ -40,7 +40,7 @@ def test_the_field_table(row: list[str]) -> None:
 
 def test_every_field_has_a_row() -> None:
     """The field table names every field of the form except extra."""
-    assert {row[0].strip("`") for row in rows("| you write |")} == set(Form.__slots__) - {"extra"}
+    assert {row[0].strip("`") for row in rows("| you write |")} == set(Form.__struct_fields__) - {"extra"}
 
 
 def test_the_word_tables() -> None:

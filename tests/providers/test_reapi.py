@@ -1,12 +1,12 @@
 """reAPI, both directions; each row names the rule it checks (S0 = shared seed 000…, B = PROVIDERS B)."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from ringback.errors import InvalidSubmission, SubmissionRefused, Unreadable, Unsupported
 from ringback.model import Callback, Form, Reading, Result, Task, TaskError, TaskState

@@ -1,11 +1,11 @@
 """Replicate, both directions; fixtures name the pages (C = PROVIDERS C)."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from ringback.errors import InvalidSubmission, SubmissionRefused, Unreadable, Unsupported
 from ringback.model import Form, Reading, Result, Task, TaskError, TaskState

@@ -1,13 +1,13 @@
 """WaveSpeed, both directions; fixtures name the pages (C = PROVIDERS C)."""
 
 import hmac
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from ringback.errors import InvalidSubmission, SubmissionRefused, Unreadable, Unsupported
 from ringback.model import Form, Reading, Result, Task, TaskError, TaskState, Trust

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec import structs
 from structlog.testing import capture_logs
 
 import submitter.asking
@@ -152,7 +153,7 @@ async def test_a_429_pauses_the_whole_provider_and_no_other(tmp_path: Path) -> N
         assert (await rig.task(other)).state is TaskState.COMPLETED
         assert [wait_of(rig, await rig.task(task)) for task in (first, second)] == [40, 40]
         unsent = rig.submitter.plan("reapi", prompt="z").task
-        await rig.ledger.add_task(replace(unsent, resend_at=rig.clock()))
+        await rig.ledger.add_task(structs.replace(unsent, resend_at=rig.clock()))
         assert await rig.poll(seconds=39) == 0
         limit = answer(429)
         assert await rig.poll(seconds=1) == 3

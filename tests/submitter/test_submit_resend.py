@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from msgspec import structs
 from structlog.testing import capture_logs
 
 from ringback.errors import LedgerRejected, LedgerUnavailable, SubmissionRefused
@@ -238,9 +239,9 @@ async def test_a_stored_task_that_is_no_longer_valid_fails_without_being_sent(tm
     async with Rig(tmp_path, accepted("qingbo")) as rig:
         draft = rig.submitter.plan("qingbo", prompt="x").task
         assert draft.form is not None
-        draft = replace(draft, form=replace(draft.form, duration=99))
+        draft = structs.replace(draft, form=structs.replace(draft.form, duration=99))
         sender = rig.make_sender(rig.ledger)
-        doubted = replace(draft, id="task_doubted")
+        doubted = structs.replace(draft, id="task_doubted")
         for task in (draft, doubted):
             await rig.ledger.add_task(task)
         assert (await sender.resume(draft)).task.state is TaskState.FAILED
