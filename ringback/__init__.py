@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from ringback.errors import (
         AttemptLost,
         CostTooHigh,
+        DownloadError,
+        DownloadExpired,
+        DownloadInterrupted,
+        DownloadRefused,
         HandlersError,
         InvalidSubmission,
         KeyConflict,
@@ -36,6 +40,10 @@ if TYPE_CHECKING:
 __all__ = [
     "AttemptLost",
     "CostTooHigh",
+    "DownloadError",
+    "DownloadExpired",
+    "DownloadInterrupted",
+    "DownloadRefused",
     "EventType",
     "Form",
     "HandlersError",

@@ -14,6 +14,10 @@ an exit code. A class's docstring is its default message; a message never holds 
     ├── KeyConflict              the same key was used for a different request
     ├── Unsupported              this provider has no such call
     ├── Unreachable              a request to a provider got no answer
+    ├── DownloadError            a result could not be fetched
+    │   ├── DownloadRefused      we do not fetch this: where it is, or how large
+    │   ├── DownloadExpired      this URL does not give it; a fresh one may
+    │   └── DownloadInterrupted  it did not come to its end; try again
     ├── Unauthentic              a callback failed verification
     ├── Unreadable               an authentic text could not be understood
     ├── NotFound                 the ledger holds no such record
@@ -27,6 +31,10 @@ an exit code. A class's docstring is its default message; a message never holds 
 __all__ = [
     "AttemptLost",
     "CostTooHigh",
+    "DownloadError",
+    "DownloadExpired",
+    "DownloadInterrupted",
+    "DownloadRefused",
     "HandlersError",
     "InvalidSubmission",
     "KeyConflict",
@@ -114,6 +122,43 @@ class Unreachable(RingbackError):
     def __init__(self, message: str | None = None, *, sent: bool = True) -> None:
         super().__init__(message)
         self.sent = sent
+
+
+class DownloadError(RingbackError):
+    """A result could not be fetched."""
+
+
+class DownloadRefused(DownloadError):
+    """This is not fetched: its URL, its address or its size is outside what is allowed.
+
+    `flaw` is one of the words of `outbound.guard.Flaw`. Nothing was sent to the address that is refused.
+    """
+
+    def __init__(self, message: str | None = None, *, flaw: str = "address") -> None:
+        super().__init__(message)
+        self.flaw = flaw
+
+
+class DownloadExpired(DownloadError):
+    """This URL does not give the result; a fresh one may.
+
+    `status` is what was answered.
+    """
+
+    def __init__(self, message: str | None = None, *, status: int = 410) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class DownloadInterrupted(DownloadError):
+    """The download did not come to its end; try again, from where it stopped.
+
+    `retry_after_seconds` is what the other side asked for, where it did.
+    """
+
+    def __init__(self, message: str | None = None, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Unauthentic(RingbackError):

@@ -23,6 +23,7 @@ from ringback.providers.signatures import Key
 from ringback.providers.table import Keys, TableError, dotted, nearest, unknown_key
 from ringback.secret_file import read_secret, secret_path
 from ringback.settings_file import ConfigFile
+from ringback.settings_values import Allowed
 from ringback.settings_values import Secret as Secret
 
 PREFIX = "RINGBACK_"
@@ -120,6 +121,11 @@ class Settings:
     )
     request_timeout_seconds: float = _knob(read.seconds(0.1, 600), "How long a provider may take to answer.", 30.0)
     provider_concurrency: int = _knob(read.integer(1, 1000), "Requests to one provider at once, per process.", 8)
+    allow_private: tuple[Allowed, ...] = _knob(
+        read.allowed, "Names, addresses and networks that results may come from although private, comma-separated.", ()
+    )
+    results_max_bytes: int = _knob(read.integer(1, 1 << 42), "Largest result that is fetched.", 2 << 30)
+    results_timeout_seconds: float = _knob(read.seconds(0.05, 86_400), "How long one result may take to arrive.", 600.0)
     log_level: str = _knob(
         read.choice("debug", "info", "warning", "error"), "The least important log line to write.", "info"
     )

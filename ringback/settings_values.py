@@ -7,9 +7,11 @@ Called by `ringback.settings`, which declares the settings.
 import difflib
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +20,9 @@ from ringback.providers.table import Keys, Table, TableError, type_name
 
 SECRET_BYTES = 32
 URL_TEXT = re.compile(r"[!-\[\]-~]+")  # no backslash: what stands before it is the host for some, a path for others
+HOST_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*(?P<last>[a-z0-9_-]{1,63})\.?")
+MAX_HOST_NAME = 253
+NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # C libraries read a name that ends in one as an address
 LEFT_OVER_UNTIL = re.compile(r"\suntil\b", re.IGNORECASE)
 
 
@@ -148,6 +153,39 @@ def url(value: str) -> str:
     if parts.query or parts.fragment or parts.username or parts.password:
         raise ValueError("expected a URL without a query, a fragment or a password")
     return value.strip().rstrip("/")
+
+
+Allowed = IPv4Network | IPv6Network | str  # a network of addresses, or a host by its name
+
+
+def host_name(value: str) -> str:
+    """Read the name of a host; gives it as it is compared and sent: ASCII, lower case, without a dot at its end."""
+    name = value[: 2 * MAX_HOST_NAME]
+    if not name.isascii():
+        import idna  # rarely needed
+
+        try:
+            name = idna.encode(name, uts46=True).decode("ascii")
+        except idna.IDNAError:
+            raise ValueError("expected the name of a host, this cannot be one") from None
+    found = HOST_NAME.fullmatch(name := name.lower())
+    if not found or len(name) > MAX_HOST_NAME:
+        raise ValueError("expected the name of a host, such as media.example.com")
+    if NUMBER.fullmatch(found["last"]):
+        raise ValueError("expected an address in its usual form, such as 192.0.2.1, or a name that ends in no number")
+    return name.removesuffix(".")
+
+
+def allowed(value: str) -> tuple[Allowed, ...]:
+    """Read a comma-separated list of hosts, addresses and networks."""
+    return tuple(_allowed(item.strip()) for item in value.split(","))
+
+
+def _allowed(item: str) -> Allowed:
+    for parse in (ip_network, host_name) if "%" not in item else ():  # a zone is of this machine alone
+        with suppress(ValueError):
+            return parse(item)
+    raise ValueError("expected names, addresses or networks such as media.local,10.0.0.7,10.1.0.0/16")
 
 
 def database_url(value: str) -> str:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,14 @@ TABLE: dict[str, tuple[Any, str, Any, str]] = {
     "push_deadline_seconds": (300.0, "172800", 172_800.0, "-"),
     "request_timeout_seconds": (30.0, "600", 600.0, "601"),
     "provider_concurrency": (8, "8", 8, "٨"),
+    "allow_private": (
+        (),
+        " Media.Local., 10.0.0.7 ,10.1.0.0/16,fd00::/8",
+        ("media.local", IPv4Network("10.0.0.7"), IPv4Network("10.1.0.0/16"), IPv6Network("fd00::/8")),
+        "10.0.0.1/8",
+    ),
+    "results_max_bytes": (2 << 30, "1", 1, "0"),
+    "results_timeout_seconds": (600.0, "0.05", 0.05, "86401"),
     "log_level": ("info", "DEBUG", "debug", "warn"),
     "log_format": (None, "JSON", "json", "yaml"),
     "metrics_public": (False, "Yes", True, "maybe"),
@@ -442,3 +451,18 @@ def test_keys_are_never_fetched_from_a_place_that_cannot_be(url: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_environ({"RINGBACK_FAL_JWKS_URL": url})
     assert "pass-word" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [",", "media.local,", "*", "127.1", "0x7f.1", "10.0.0.1:80", "http://media.local", "fe80::1%eth0", "a b", "\ud800"],
+)
+def test_what_may_be_private_is_named_well(value: str, tmp_path: Path) -> None:
+    """What is no name, address or network is refused, since an entry that fits nothing would help nobody."""
+    with pytest.raises(SettingsError, match="RINGBACK_ALLOW_PRIVATE: expected names, addresses or networks such as"):
+        read(tmp_path, RINGBACK_ALLOW_PRIVATE=value)
+
+
+def test_a_name_that_may_be_private_is_compared_in_ascii(tmp_path: Path) -> None:
+    """A name in another script is kept as name servers know it."""
+    assert read(tmp_path, RINGBACK_ALLOW_PRIVATE="b\u00fccher.local").allow_private == ("xn--bcher-kva.local",)
