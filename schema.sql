@@ -119,7 +119,8 @@ CREATE TABLE handlers (
     name          TEXT PRIMARY KEY,
     patterns      TEXT NOT NULL,            -- JSON: [{"event": glob, "provider": glob, "model": glob}, …], `*` only
     attempts      INTEGER NOT NULL CHECK (attempts > 0), -- a delivery gets so many that count
-    since         INTEGER,                  -- reserved for catch-up
+    since         INTEGER,                  -- as it was first registered: past events from here on are owed to it too
+    catch_up      INTEGER,                  -- the row of `events` from which those are still to be looked through
     registered_at INTEGER NOT NULL,
     seen_at       INTEGER NOT NULL
 ) STRICT;
@@ -135,10 +136,14 @@ CREATE TABLE deliveries (
         state = 'pending' OR state = 'running' OR state = 'succeeded' OR state = 'discarded' OR
         state = 'cancelled'),
     due_at      INTEGER NOT NULL,
+    key         TEXT,                       -- of one handler, at most one delivery with the same key runs; null: any
+    parked      INTEGER NOT NULL DEFAULT 0, -- 1: another of its key is before it, whose end frees it
+    begun       INTEGER NOT NULL DEFAULT 0, -- attempts that were begun
     attempts    INTEGER NOT NULL DEFAULT 0, -- those that count
     lapses      INTEGER NOT NULL DEFAULT 0, -- those whose worker died or fell silent; once there is one, it runs alone
-    attempt     TEXT,                       -- the current attempt: the fence
-    worker      TEXT,
+    attempt     TEXT,                       -- the last attempt, att_…: while it runs, the fence
+    worker      TEXT,                       -- who runs it, and
+    started_at  INTEGER,                    -- since when
     created_at  INTEGER NOT NULL,
     settled_at  INTEGER,
     reason      TEXT,                       -- the last error, or why it was discarded or cancelled
@@ -146,15 +151,17 @@ CREATE TABLE deliveries (
     replay_reason TEXT,                     -- and why
     CHECK ((state = 'succeeded' OR state = 'discarded' OR state = 'cancelled') = (settled_at IS NOT NULL)),
     CHECK ((state = 'running') = (worker IS NOT NULL)),
+    CHECK ((worker IS NULL) = (started_at IS NULL)),
     CHECK (state <> 'running' OR attempt IS NOT NULL)
 ) STRICT;
 CREATE UNIQUE INDEX deliveries_id ON deliveries (id);
 CREATE UNIQUE INDEX deliveries_once ON deliveries (event_seq, handler, run);
-CREATE INDEX deliveries_due ON deliveries (handler, due_at) WHERE state = 'pending';
-CREATE INDEX deliveries_running ON deliveries (worker) WHERE state = 'running';
+CREATE INDEX deliveries_due ON deliveries (handler, due_at) WHERE state = 'pending' AND parked = 0;
+CREATE INDEX deliveries_parked ON deliveries (handler, key, due_at) WHERE state = 'pending' AND parked = 1;
+CREATE INDEX deliveries_running ON deliveries (handler, key) WHERE state = 'running';
 CREATE INDEX deliveries_discarded ON deliveries (handler, event_seq, run) WHERE state = 'discarded';
 
--- One run of a delivery; closed once.
+-- One run of a delivery, written down when it has ended; while it runs, it is in its delivery.
 CREATE TABLE attempts (
     seq          INTEGER PRIMARY KEY,
     id           TEXT NOT NULL,             -- att_…
@@ -162,16 +169,22 @@ CREATE TABLE attempts (
     number       INTEGER NOT NULL,
     worker       TEXT NOT NULL,
     started_at   INTEGER NOT NULL,
-    finished_at  INTEGER,
-    outcome      TEXT CHECK (
+    finished_at  INTEGER NOT NULL,
+    outcome      TEXT NOT NULL CHECK (
         outcome = 'succeeded' OR outcome = 'failed' OR outcome = 'timed_out' OR outcome = 'lapsed' OR
         outcome = 'released' OR outcome = 'snoozed' OR outcome = 'discarded'),
     error        TEXT,
-    traceback    TEXT,                      -- bounded
-    CHECK ((finished_at IS NULL) = (outcome IS NULL))
+    traceback    TEXT                       -- bounded
 ) STRICT;
-CREATE UNIQUE INDEX attempts_id ON attempts (id);
 CREATE INDEX attempts_delivery ON attempts (delivery_seq);
+
+-- When attempts of a handler with a rate were begun, as long as its period looks back.
+CREATE TABLE starts (
+    handler    TEXT NOT NULL,
+    started_at INTEGER NOT NULL,
+    count      INTEGER NOT NULL,
+    PRIMARY KEY (handler, started_at)
+) STRICT, WITHOUT ROWID;
 
 -- What a handler did once and for all with one event (`event.once`). Kept over retries and replays; goes with the event.
 CREATE TABLE steps (

@@ -14,7 +14,7 @@ from typing import Any
 
 from ringback.errors import AttemptLost, HandlersError, LedgerUnavailable
 from ringback.ledger import Work
-from ringback.model import Task
+from ringback.model import Attempt, Task
 from ringback.retry import Policy
 
 NAME = re.compile(r"[A-Za-z0-9._:-]{1,100}")
@@ -23,7 +23,7 @@ OURS = ("key", "parent")  # of what `Submitter.submit` takes
 # With patience: what the block did would be done again if it were not written down.
 RECORDING = Policy(attempts=6, base_seconds=0.2, factor=2.0, cap_seconds=5.0)
 
-Finish = Callable[[str, str], Awaitable[bool]]  # records an attempt's step; False: it no longer is the current one
+Finish = Callable[[Attempt, str], Awaitable[bool]]  # records an attempt's step; False: it no longer is the current one
 Submit = Callable[..., Awaitable[Task]]  # takes what `Submitter.submit` takes
 
 
@@ -81,11 +81,11 @@ class Actions:
     async def _patiently(self, name: str) -> bool:
         for attempt in range(1, RECORDING.attempts):
             try:
-                return await self._finish(self._work.attempt.id, name)
+                return await self._finish(self._work.attempt, name)
             except LedgerUnavailable:
                 pause = RECORDING.delay(attempt, random.random())  # noqa: S311 -- spreads the herd
                 await asyncio.sleep(pause.total_seconds())
-        return await self._finish(self._work.attempt.id, name)
+        return await self._finish(self._work.attempt, name)
 
     def _key(self, name: str) -> str:
         """Make the key of a follow-up task: readable where that is unambiguous and not too long."""

@@ -1,19 +1,20 @@
 """One delivery, run once and classified. Never decides what follows: that is `lifecycle`, asked by `worker`.
 
-Whatever a handler does, `run` comes back: soon after its end, its timeout, or the worker's stop. A handler that goes
-on regardless (a thread cannot be stopped, a coroutine may swallow its cancellation) is given up as a *straggler*.
+Whatever a handler does, its end is told: soon after it, or after being given up for its timeout or the worker's stop.
+A handler that goes on regardless (a thread cannot be stopped, a coroutine may swallow its cancellation) is left behind
+as a *straggler*.
 """
 
 import asyncio
 import inspect
 import traceback
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextvars import copy_context
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-import structlog
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars
 
 from receiver import threads
 from receiver.handlers import Event, Handler
@@ -27,8 +28,6 @@ CHOICES = (Snooze, Discard, Retry)
 LINGER_SECONDS = 1.0  # how long a cancelled coroutine may take to clean up
 OUR_FILES = frozenset({__file__, threads.__file__})  # frames of these are no news to the user
 
-log = structlog.get_logger()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
@@ -41,17 +40,60 @@ class Ended:
     straggler: "asyncio.Future[Any] | None" = field(default=None, compare=False)
 
 
-async def run(handler: Handler, event: Event, timeout_seconds: float, pool: DaemonPool) -> Ended:
-    """Call the handler with the event, for at most so long. Cancelling this releases the attempt."""
-    body, thread = _start(handler, event, pool)
-    try:
-        await asyncio.wait({body}, timeout=timeout_seconds)
-    except asyncio.CancelledError:
-        if not body.done():
-            return await _give_up(body, thread, Outcome.RELEASED, "the worker stopped")
-    if not body.done():
-        return await _give_up(body, thread, Outcome.TIMED_OUT, f"no end after {timeout_seconds:g} s")
-    return _classify(body)
+class Running:
+    """An attempt under way. Tells once how it ended; whoever times it, or stops the worker, gives it up."""
+
+    __slots__ = ("_body", "_given_up", "_linger", "_on_end", "_thread", "over")
+
+    def __init__(
+        self, handler: Handler, event: Event, fields: dict[str, Any], pool: DaemonPool, on_end: Callable[[Ended], None]
+    ) -> None:
+        self._on_end = on_end
+        self._given_up: Ended | None = None
+        self._linger: asyncio.TimerHandle | None = None
+        self.over = False
+        # Tasks and threads copy the context where they are made: what the handler logs carries these ids.
+        context = copy_context()
+        context.run(bind_contextvars, **fields)
+        self._thread = None if handler.asynchronous else context.run(pool.submit, handler.function, event)
+        self._body = asyncio.get_running_loop().create_task(
+            _body(handler, event, self._thread), name=handler.name, context=context
+        )
+        self._body.add_done_callback(self._end)
+
+    def time_out(self, timeout_seconds: float) -> None:
+        """Give it up, since its time is over."""
+        self._give_up(Ended(outcome=Outcome.TIMED_OUT, error=f"no end after {timeout_seconds:g} s"))
+
+    def release(self) -> None:
+        """Give it up, since the worker stops."""
+        self._give_up(Ended(outcome=Outcome.RELEASED, error="the worker stopped"))
+
+    def _give_up(self, ended: Ended) -> None:
+        if self.over or self._given_up is not None:
+            return
+        self._given_up = ended
+        self._body.cancel()
+        self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._abandon)
+
+    def _abandon(self) -> None:
+        assert self._given_up is not None  # noqa: S101 -- only then the timer runs
+        self._tell(replace(self._given_up, straggler=self._body))
+
+    def _end(self, body: "Body") -> None:
+        if self.over:
+            return
+        if self._given_up is None:
+            self._tell(_classify(body))
+            return
+        thread = self._thread if self._thread is not None and not self._thread.done() else None
+        self._tell(replace(self._given_up, straggler=thread))
+
+    def _tell(self, ended: Ended) -> None:
+        self.over = True
+        if self._linger is not None:
+            self._linger.cancel()
+        self._on_end(ended)
 
 
 def log_fields(event: Event, handler: str) -> dict[str, Any]:
@@ -70,19 +112,14 @@ Body = asyncio.Task[BaseException | None]
 Thread = asyncio.Future[Returned]
 
 
-def _start(handler: Handler, event: Event, pool: DaemonPool) -> tuple[Body, Thread | None]:
-    # Tasks and threads copy the context where they are made: what the handler logs carries these ids.
-    with bound_contextvars(**log_fields(event, handler.name)):
-        thread = None if handler.asynchronous else pool.submit(handler.function, event)
-        return asyncio.create_task(_body(handler, event, thread), name=handler.name), thread
-
-
 async def _body(handler: Handler, event: Event, thread: Thread | None) -> BaseException | None:
     """Wait for the handler's end and give what it raised, or the outcome that it chose by returning it.
 
     Nothing but a cancellation leaves here as an exception.
     """
     try:
+        if handler.key is not None:
+            handler.key_of(event)  # where the worker could not tell the key, this says why
         returned = await (handler.function(event) if thread is None else _result(thread))
     except asyncio.CancelledError:
         raise
@@ -98,14 +135,6 @@ async def _result(thread: Thread) -> Any:
         raise error
     # A plain function around a coroutine, such as a decorator makes.
     return await returned if inspect.isawaitable(returned) else returned
-
-
-async def _give_up(body: Body, thread: Thread | None, outcome: Outcome, error: str) -> Ended:
-    body.cancel()
-    with suppress(asyncio.CancelledError):  # stopped while lingering: the outcome stands
-        await asyncio.wait({body}, timeout=LINGER_SECONDS)
-    straggler = next((f for f in (body, thread) if f is not None and not f.done()), None)
-    return Ended(outcome=outcome, error=error, straggler=straggler)
 
 
 def _classify(body: Body) -> Ended:

@@ -5,23 +5,23 @@ It changes nothing by itself: what a handler does through it is in `actions`.
 
 from collections.abc import Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Self
 
 import msgspec
+from msgspec import Struct, structs
 
 from receiver.actions import Actions
 from ringback.errors import HandlersError
-from ringback.ledger import Work
+from ringback.ledger import Keyless, Work
 from ringback.model import EventType, Result, Source, Task, TaskError, TaskState, Trust
 
 _UNREAD: Any = object()
+NONE: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Event:
+class Event(Struct, frozen=True, kw_only=True, eq=False):
     """What a handler receives: one fact, the task it is about, and which try this is."""
 
     id: str
@@ -41,12 +41,12 @@ class Event:
     attempt: int  # from 1, within this run
     key: str  # for idempotency: the same over retries and replays of this event for this handler
     state: Any  # what the lifespan yielded
-    _payload: Any = field(default=_UNREAD, init=False, compare=False)
-    _actions: Actions | None = field(default=None, compare=False)
+    _payload: Any = _UNREAD
+    _actions: Actions | None = None
 
     @classmethod
-    def of(cls, work: Work, state: Any, actions: Actions | None = None) -> Self:
-        """Make the view of a claimed delivery."""
+    def of(cls, work: Work | Keyless, state: Any, actions: Actions | None = None) -> Self:
+        """Make the view of a delivery: of a claimed one, or of one whose key is asked for."""
         event, delivery = work.event, work.delivery
         return cls(
             id=event.id,
@@ -57,13 +57,13 @@ class Event:
             results=event.results,
             error=event.error,
             raw=event.body,
-            headers=MappingProxyType({name.lower(): value for name, value in event.headers}),
+            headers=MappingProxyType({name.lower(): value for name, value in event.headers}) if event.headers else NONE,
             trust=event.trust,
             source=event.source,
             received_at=event.received_at,
             delivery_id=delivery.id,
             run=delivery.run,
-            attempt=work.attempt.number,
+            attempt=work.attempt.number if isinstance(work, Work) else delivery.attempts + 1,
             key=f"{event.id}:{delivery.handler}",
             state=state,
             _actions=actions,
@@ -73,7 +73,7 @@ class Event:
     def payload(self) -> Any:
         """The payload as decoded JSON; None when it is not JSON. Decoded when first asked for."""
         if self._payload is _UNREAD:
-            object.__setattr__(self, "_payload", _decode(self.raw))
+            structs.force_setattr(self, "_payload", _decode(self.raw))
         return self._payload
 
     def once(self, name: str) -> AbstractAsyncContextManager[bool]:

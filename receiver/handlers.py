@@ -4,33 +4,29 @@ Never runs a handler (that is `attempt`) and never touches the ledger (that is `
 from `receiver`; the command finds what it made with `Handlers.load("module:name")`.
 """
 
-import difflib
 import importlib
 import inspect
-import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeVar
 
+from receiver import options
 from receiver.event import Event
-from receiver.outcomes import MOST_SECONDS
+from receiver.options import check_pattern, check_retry, check_timeout, nearest
 from ringback.errors import HandlersError
-from ringback.ledger import Pattern
-from ringback.model import EventType
+from ringback.ledger import Pattern, Rate, Share, any_fits
 from ringback.retry import Policy
 
 __all__ = ["Event", "Handler", "Handlers"]
 
 Lifespan = Callable[["Handlers"], AbstractAsyncContextManager[Any]]
 DEFAULT_RETRY = Policy()
-MOST_ATTEMPTS = 1_000_000
-MOST_FACTOR = 1_000
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -43,6 +39,11 @@ class Handler:
     patterns: tuple[Pattern, ...]
     timeout_seconds: float | None = None  # None: the setting
     retry: Policy | None = None  # None: the default policy
+    concurrency: int | None = None  # at once in all workers together; None: any
+    rate: Rate | None = None  # in all workers together; None: any
+    key: Callable[[Event], Any] | None = None  # of one key, one at a time
+    ordered: bool = False  # of one task, one at a time and in the order of its states
+    since: datetime | timedelta | None = None  # past events are wanted too, from then on
 
     @property
     def asynchronous(self) -> bool:
@@ -55,14 +56,32 @@ class Handler:
         """How often and when it is tried again."""
         return self.retry or DEFAULT_RETRY
 
+    def share(self, room: int) -> Share:
+        """Say how much of it may begin, where this worker has so much room."""
+        return Share(
+            room=room,
+            concurrency=self.concurrency,
+            rate=self.rate,
+            keyed=self.key is not None,
+            ordered=self.ordered,
+        )
+
+    def since_when(self, now: datetime) -> datetime | None:
+        """Tell from when on past events are wanted."""
+        return now - self.since if isinstance(self.since, timedelta) else self.since
+
+    def key_of(self, event: Event) -> str | None:
+        """Give the key of an event; None: it runs beside any other.
+
+        Raises:
+            HandlersError: the function gave no key.
+            Exception: whatever the function raises.
+        """
+        return None if self.key is None else options.read_key(self.name, self.key(event))
+
     def matches(self, event_type: str, provider: str, model: str | None) -> bool:
         """Tell whether one of its patterns fits. An event without a model fits `model="*"` only."""
-        return any(
-            _glob(p.event).fullmatch(event_type)
-            and _glob(p.provider).fullmatch(provider)
-            and (p.model == "*" if model is None else _glob(p.model).fullmatch(model))
-            for p in self.patterns
-        )
+        return any_fits(self.patterns, event_type, provider, model)
 
 
 class Handlers:
@@ -86,6 +105,11 @@ class Handlers:
         name: str | None = None,
         timeout_seconds: float | None = None,
         retry: Policy | Literal[False] | None = None,
+        concurrency: int | None = None,
+        rate: str | None = None,
+        key: Callable[[Event], Any] | None = None,
+        ordered: bool = False,
+        since: datetime | timedelta | None = None,
     ) -> Callable[[Function], Function]:
         """Make the decorated function a handler of these events; used again on the same function, it adds patterns.
 
@@ -97,19 +121,34 @@ class Handlers:
             name: what deliveries are owed to; by default `module.qualname`. Keep it when you move the function.
             timeout_seconds: how long one attempt may take; by default RINGBACK_HANDLER_TIMEOUT_SECONDS.
             retry: how often and when to try again; by default 11 attempts in about a day. False: one attempt.
+            concurrency: how many attempts may run at once, in all workers together.
+            rate: how many attempts may begin within any such time, in all workers together: `10/second`, `60/minute`.
+            key: gives each event a key (a text or a whole number); deliveries of one key run one at a time. One that
+                waits to be tried again does not hold up the others of its key. None: beside any other.
+            ordered: hand the events of one task over one at a time and in the order of its states; one that waits to
+                be tried again holds up the later ones of its task.
+            since: where this handler is new to the ledger, owe it past events too: those received from then on, or
+                within that time span.
 
         Raises:
             HandlersError: a pattern or an option cannot be meant, or the name is taken.
         """
         patterns = tuple(Pattern(event=e, provider=provider, model=model) for e in (event, *more_events))
         for pattern in patterns:
-            _check_pattern(pattern)
+            check_pattern(pattern)
         policy = Policy(attempts=1) if retry is False else retry
-        _check_timeout(timeout_seconds)
-        _check_retry(policy)
+        check_timeout(timeout_seconds)
+        check_retry(policy)
+        options.check_concurrency(concurrency)
+        options.check_serial(key, ordered)
+        options.check_since(since)
+        wanted = {
+            "timeout_seconds": timeout_seconds, "retry": policy, "concurrency": concurrency,
+            "rate": options.read_rate(rate), "key": key, "ordered": ordered or None, "since": since,
+        }  # fmt: skip
 
         def register(function: Function) -> Function:
-            self._add(function, name, patterns, timeout_seconds, policy)
+            self._add(function, name, patterns, wanted)
             return function
 
         return register
@@ -156,8 +195,7 @@ class Handlers:
         function: Callable[..., Any],
         name: str | None,
         patterns: tuple[Pattern, ...],
-        timeout_seconds: float | None,
-        retry: Policy | None,
+        wanted: Mapping[str, Any],
     ) -> None:
         known = next((h for h in self._handlers.values() if h.function == function), None)  # == for bound methods
         if known is None:
@@ -167,65 +205,14 @@ class Handlers:
                 raise HandlersError(f"two functions are called {known.name!r}; give one of them another name=")
         if name not in (None, known.name):
             raise HandlersError(f"one function cannot be two handlers, {known.name!r} and {name!r}; use one name=")
-        self._handlers[known.name] = replace(
-            known,
-            patterns=tuple(dict.fromkeys(known.patterns + patterns)),
-            timeout_seconds=_agree(known.name, "timeout_seconds", known.timeout_seconds, timeout_seconds),
-            retry=_agree(known.name, "retry", known.retry, retry),
-        )
-
-
-@lru_cache(maxsize=1024)
-def _glob(pattern: str) -> re.Pattern[str]:
-    return re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)
-
-
-def _nearest(word: str, words: list[str]) -> str:
-    near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(sorted(words))}"
-
-
-def _check_pattern(pattern: Pattern) -> None:
-    texts: tuple[Any, ...] = (pattern.event, pattern.provider, pattern.model)
-    if not all(isinstance(text, str) and text for text in texts):
-        raise HandlersError('patterns are non-empty texts; write @handlers.on("task.completed", provider="*")')
-    types = [kind.value for kind in EventType]
-    if not any(_glob(pattern.event).fullmatch(kind) for kind in types):
-        raise HandlersError(f"no event is ever called {pattern.event!r}: {_nearest(pattern.event, types)}")
-    if not re.fullmatch(r"[a-z0-9*]+", pattern.provider):
-        raise HandlersError(f"provider={pattern.provider!r}: expected lower-case letters, digits and *")
-    if re.search(r"[?\[\]]", pattern.model):  # they would be special to the database's GLOB
-        raise HandlersError(f"model={pattern.model!r}: only * is special; write it in place of ?, [ and ]")
-
-
-def _check_timeout(timeout_seconds: float | None) -> None:
-    if timeout_seconds is not None and not 0 < timeout_seconds <= 86_400:
-        raise HandlersError(f"timeout_seconds={timeout_seconds!r}: expected more than 0 and at most 86400")
-
-
-def _check_retry(retry: Any) -> None:
-    if retry is None:
-        return
-    if not isinstance(retry, Policy):
-        raise HandlersError(f"retry={retry!r}: expected a ringback.Policy, or False for one attempt only")
-    attempts: Any = retry.attempts
-    if not (_is_number(attempts) and isinstance(attempts, int) and 1 <= attempts <= MOST_ATTEMPTS):
-        raise HandlersError(f"retry: attempts={attempts!r}: expected a whole number from 1 to {MOST_ATTEMPTS}")
-    if not retry.base_seconds:
-        raise HandlersError("retry: base_seconds=0: expected more than 0, or a failing handler would never pause")
-    _check_number("base_seconds", retry.base_seconds, 0, MOST_SECONDS)
-    _check_number("cap_seconds", retry.cap_seconds, retry.base_seconds, MOST_SECONDS)
-    _check_number("factor", retry.factor, 1, MOST_FACTOR)
-    _check_number("jitter", retry.jitter, 0, 1)
-
-
-def _check_number(name: str, value: Any, least: float, most: float) -> None:
-    if not (_is_number(value) and least <= value <= most):  # which neither infinity nor NaN is
-        raise HandlersError(f"retry: {name}={value!r}: expected {least:g} to {most:.0f}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        agreed = {
+            option: _agree(known.name, option, getattr(known, option) or None, value)
+            for option, value in wanted.items()
+        }
+        options.check_serial(agreed["key"], agreed["ordered"] or False)
+        agreed["ordered"] = bool(agreed["ordered"])
+        patterns = tuple(dict.fromkeys(known.patterns + patterns))
+        self._handlers[known.name] = replace(known, patterns=patterns, **agreed)
 
 
 def _check_function(function: Callable[..., Any]) -> None:
@@ -278,5 +265,5 @@ def _advice(module: ModuleType, name: str) -> str:
     if len(handlers) == 1:
         return f"did you mean {handlers[0]!r}?"
     if handlers:
-        return _nearest(name, handlers)
+        return nearest(name, handlers)
     return f"write there: {name} = receiver.Handlers()"

@@ -39,7 +39,10 @@ class Presence:
     ) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._handlers = {h.name: Registration(patterns=h.patterns, attempts=h.policy.attempts) for h in handlers}
+        self._handlers = {
+            h.name: Registration(patterns=h.patterns, attempts=h.policy.attempts, since=h.since_when(clock()))
+            for h in handlers
+        }
         self._clock = clock
         self._patience = BEATS_UNTIL_DEAD * timedelta(seconds=settings.heartbeat_seconds)
         self.process = _process(name, clock())

@@ -1,10 +1,10 @@
-"""Ended attempts on their way into the ledger: judged by `lifecycle`, stored in batches, told to the log.
+"""Ended attempts on their way into the ledger: judged by `lifecycle`, handed over in batches, told to the log.
 
 Never loses one: what could not be stored stays in hand. Called by `worker` alone.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ import structlog
 
 from receiver.attempt import Ended
 from ringback import lifecycle
-from ringback.ledger import Settled, Work, WorkerLedger
+from ringback.ledger import Settled, Work
 from ringback.model import DeliveryState, Outcome
 from ringback.retry import Policy
 
@@ -31,11 +31,10 @@ class _Closed:
 class Settler:
     """Collects how attempts ended and stores it. `len()` is how many still wait."""
 
-    def __init__(self, ledger: WorkerLedger, clock: Callable[[], datetime]) -> None:
-        self._ledger = ledger
+    def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._waiting: list[_Closed] = []
-        self.stored = 0  # how many were, and counted as current
+        self.ended = 0  # how many were stored and were current
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -46,8 +45,7 @@ class Settler:
         chance = random.random()  # noqa: S311 -- spreads retries, guards nothing
         what = lifecycle.settle(work.delivery.attempts, ended.outcome, policy, now, chance, after=ended.after)
         settled = Settled(
-            attempt_id=work.attempt.id,
-            delivery_id=work.delivery.id,
+            attempt=work.attempt,
             outcome=ended.outcome,
             state=what.state,
             due_at=what.due_at,
@@ -58,18 +56,17 @@ class Settler:
         )
         self._waiting.append(_Closed(settled=settled, fields=fields))
 
-    async def flush(self) -> None:
-        """Store all that waits, a batch at a time.
+    def batch(self) -> Sequence[Settled]:
+        """Give the oldest of those that wait, no more than can be stored at once; they go on waiting."""
+        return [closed.settled for closed in self._waiting[:BATCH]]
 
-        Raises:
-            LedgerUnavailable: what was not stored stays in hand.
-        """
-        while batch := self._waiting[:BATCH]:
-            current = await self._ledger.settle_deliveries([closed.settled for closed in batch])
-            del self._waiting[: len(batch)]
-            self.stored += sum(current)
-            for closed, applied in zip(batch, current, strict=True):
-                _tell(closed.settled, closed.fields, applied)
+    def stored(self, current: Sequence[bool]) -> None:
+        """Take note that the last batch was stored, each with whether it still was the current one."""
+        batch = self._waiting[: len(current)]
+        del self._waiting[: len(current)]
+        self.ended += sum(current)
+        for closed, applied in zip(batch, current, strict=True):
+            _tell(closed.settled, closed.fields, applied)
 
 
 def _tell(settled: Settled, fields: dict[str, Any], applied: bool) -> None:

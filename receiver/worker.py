@@ -1,4 +1,4 @@
-"""The process that runs due deliveries: fan out, claim, run, settle; and drain when told to stop.
+"""The process that runs due deliveries: settle, fan out, claim and run, turn after turn; and drain when told to stop.
 
 Never runs a handler itself (`attempt`) and never decides what its end means (`settler`, by `lifecycle`). Called by the
 command for `up`, `work` and `tick`. Everything is bounded: attempts at once by RINGBACK_CONCURRENCY, what one turn
@@ -7,22 +7,25 @@ fans out or stores by BATCH, and ended attempts that wait for the database by bo
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import structlog
 
-from receiver import attempt
 from receiver.actions import Actions, Submit
-from receiver.handlers import Event, Handlers
+from receiver.attempt import Ended, Running, log_fields
+from receiver.handlers import Event, Handler, Handlers
 from receiver.presence import Presence
 from receiver.settler import BATCH, Settler
 from receiver.threads import DaemonPool
 from ringback import lifecycle
 from ringback.errors import LedgerUnavailable
-from ringback.ledger import Ledger, Process, Work
+from ringback.ledger import Keyless, Ledger, Process, Turn, Work
+from ringback.model import Attempt
+from ringback.patience import Patience
 from ringback.retry import Policy
 from ringback.settings import Settings
 
@@ -61,10 +64,12 @@ class Worker:
         self._clock = clock
         self._submit = submit
         self._presence = Presence(settings, ledger, handlers, clock, name)
-        self._settler = Settler(ledger, clock)
+        self._settler = Settler(clock)
         self._pool = DaemonPool(settings.concurrency)
-        self._running: set[asyncio.Task[None]] = set()
-        self._alone: asyncio.Task[None] | None = None  # an attempt beside which nothing may run
+        self._running: dict[str, Running] = {}  # by attempt
+        self._alone: str | None = None  # an attempt beside which nothing may run
+        self._patience = Patience[tuple[Running, Handler]](lambda late: late[0].over, self._time_out)
+        self._keys: Mapping[str, str] = {}  # by delivery, of those that were keyless
         self._next_due_at: datetime | None = None  # as the last claim told
         self._stragglers: set[asyncio.Future[Any]] = set()
         self._wake = asyncio.Event()
@@ -99,7 +104,7 @@ class Worker:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + time_limit_seconds
-        before = self._settler.stored
+        before = self._settler.ended
         async with self._session() as chores:
             while loop.time() < deadline and not any(task.done() for task in chores):
                 if await self._turn():
@@ -107,7 +112,7 @@ class Worker:
                 if not (self._running or self._settler or self._failures):
                     break
                 await self._woken(min(deadline - loop.time(), self._pause_seconds()))
-        return self._settler.stored - before
+        return self._settler.ended - before
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator["tuple[asyncio.Task[Any], ...]"]:
@@ -158,48 +163,66 @@ class Worker:
         try:
             if not self._presence.announced:
                 await self._presence.announce()
-            await self._settler.flush()
-            more = self._free_slots() > 0 and await self._take() and self._free_slots() > 0
+            return await self._take()
         except LedgerUnavailable as error:
             self._note_failure(error)
             return False
-        self._note_success()
-        return more
 
     async def _take(self) -> bool:
-        """Fan out, claim what can start now, and start it."""
-        fanned_out = await self._ledger.fan_out(self._clock(), BATCH)
-        free = self._free_slots()
-        names = {handler.name: free for handler in self._handlers}
-        # Stragglers do not count: one that never ends would keep a lapsed delivery waiting for ever.
-        idle = not self._running
-        claimed = await self._ledger.claim_deliveries(self.process, names, self._clock(), free, idle=idle)
-        self._next_due_at = claimed.next_due_at
-        for work in claimed.works:
+        """Store what ended, fan out, claim what can start now, and start it."""
+        settled = self._settler.batch()
+        free = self._free_slots(len(settled))
+        if not (free or settled):
+            return False
+        turned = await self._ledger.turn(
+            Turn(
+                process=self.process,
+                now=self._clock(),
+                settled=settled,
+                keys=self._keys,
+                shares={handler.name: handler.share(free) for handler in self._handlers},
+                limit=free,
+                fan_out=free,
+                # Stragglers do not count: one that never ends would keep a lapsed delivery waiting for ever.
+                idle=not self._running,
+            )
+        )
+        self._note_success()
+        self._settler.stored(turned.settled)
+        self._next_due_at = turned.next_due_at
+        for work in turned.works:
             self._begin(work)
-        return bool(fanned_out or claimed.works)
+        self._keys = {keyless.delivery.id: self._key(keyless) for keyless in turned.keyless}
+        return bool(self._settler or (turned.more and self._free_slots()))
+
+    def _key(self, keyless: Keyless) -> str:
+        """Ask the user's function for a key; one that has none, or whose function fails, shares it with nobody."""
+        handler = self._handlers[keyless.delivery.handler]
+        with suppress(Exception):  # its attempt asks again, and fails with what it raised
+            if (key := handler.key_of(Event.of(keyless, self._state))) is not None:
+                return key
+        return keyless.delivery.id
 
     def _begin(self, work: Work) -> None:
-        task = asyncio.create_task(self._attempt(work), name=work.attempt.id)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        if lifecycle.runs_alone(work.delivery.lapses):
-            self._alone = task
-
-    def _free_slots(self) -> int:
-        if self._alone in self._running:
-            return 0
-        # A straggler keeps its slot until it ends at last, or a hanging handler would take more and more of them.
-        taken = len(self._running) + len(self._stragglers)
-        return max(0, min(self._settings.concurrency - taken, BATCH - len(self._settler)))
-
-    async def _attempt(self, work: Work) -> None:
         handler = self._handlers[work.delivery.handler]
         event = Event.of(work, self._state, Actions(work, self._finish, self._submit))
-        fields = attempt.log_fields(event, handler.name)
+        fields = log_fields(event, handler.name)
         log.debug("delivery.started", **fields)
-        timeout_seconds = handler.timeout_seconds or self._settings.handler_timeout_seconds
-        ended = await attempt.run(handler, event, timeout_seconds, self._pool)
+        running = Running(handler, event, fields, self._pool, partial(self._end, work, handler, fields))
+        self._running[work.attempt.id] = running
+        self._patience.add((running, handler), self._timeout_seconds(handler), asyncio.get_running_loop())
+        if lifecycle.runs_alone(work.delivery.lapses):
+            self._alone = work.attempt.id
+
+    def _timeout_seconds(self, handler: Handler) -> float:
+        return handler.timeout_seconds or self._settings.handler_timeout_seconds
+
+    def _time_out(self, late: tuple[Running, Handler]) -> None:
+        running, handler = late
+        running.time_out(self._timeout_seconds(handler))
+
+    def _end(self, work: Work, handler: Handler, fields: dict[str, Any], ended: Ended) -> None:
+        del self._running[work.attempt.id]
         self._settler.add(work, handler.policy, ended, fields)
         if ended.straggler is not None:
             log.warning("handler.unresponsive", **fields)
@@ -207,8 +230,16 @@ class Worker:
             ended.straggler.add_done_callback(self._free_straggler)
         self._wake.set()
 
-    def _finish(self, attempt_id: str, step: str) -> Awaitable[bool]:
-        return self._ledger.finish_step(attempt_id, step, self._clock())
+    def _free_slots(self, storing: int = 0) -> int:
+        """Tell how many attempts can begin, if so many ends are stored before."""
+        if self._alone in self._running:
+            return 0
+        # A straggler keeps its slot until it ends at last, or a hanging handler would take more and more of them.
+        taken = len(self._running) + len(self._stragglers)
+        return max(0, min(self._settings.concurrency - taken, BATCH + storing - len(self._settler)))
+
+    def _finish(self, attempt: Attempt, step: str) -> Awaitable[bool]:
+        return self._ledger.finish_step(attempt, step, self._clock())
 
     def _free_straggler(self, straggler: "asyncio.Future[Any]") -> None:
         self._stragglers.discard(straggler)
@@ -237,14 +268,19 @@ class Worker:
         deadline = loop.time() + self._settings.grace_seconds
         while self._running and (left := deadline - loop.time()) > 0:
             await self._woken(min(left, self._pause_seconds()))
-            await self._try(self._settler.flush)
-        await asyncio.sleep(0)  # lets attempts begin that were claimed just now: only then can they be released
-        for task in self._running:
-            task.cancel()
-        if self._running:
-            await asyncio.wait(self._running)
-        while not await self._try(self._settler.flush) and (left := deadline - loop.time()) > 0:
+            await self._try(self._flush)
+        for running in list(self._running.values()):
+            running.release()
+        while self._running:  # each tells its end within a second, whatever its handler does
+            await self._woken(self._pause_seconds())
+        while not await self._try(self._flush) and (left := deadline - loop.time()) > 0:
             await self._woken(min(left, self._pause_seconds()))
+
+    async def _flush(self) -> None:
+        """Store all ends that wait, and claim nothing."""
+        while settled := self._settler.batch():
+            turned = await self._ledger.turn(Turn(process=self.process, now=self._clock(), settled=settled))
+            self._settler.stored(turned.settled)
 
     async def _try(self, call: Callable[[], Awaitable[None]]) -> bool:
         try:

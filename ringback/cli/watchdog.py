@@ -8,15 +8,14 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import structlog
 
 from receiver.actions import Submit
-from receiver.handlers import Handlers
+from receiver.attempt import Ended
+from receiver.handlers import Handler, Handlers
 from receiver.worker import Worker
 from ringback.ledger import Ledger, Work
 from ringback.settings import Settings
@@ -40,18 +39,17 @@ class Watchdog:
         self._active = threading.Event()
         threading.Thread(target=self._watch, daemon=True, name="ringback-watchdog").start()
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Watch for the length of a block."""
+    def begin(self) -> None:
+        """Watch from here on, for one delivery more."""
         self._running += 1
         if not self._beating:
             self._beating = True
             self._beat()
             self._active.set()
-        try:
-            yield
-        finally:
-            self._running -= 1
+
+    def end(self) -> None:
+        """Watch for one delivery less."""
+        self._running -= 1
 
     def _beat(self) -> None:
         self._beaten_at = time.monotonic()
@@ -91,6 +89,10 @@ class WatchedWorker(Worker):
         super().__init__(settings, ledger, handlers, submit=submit)
         self._watchdog = Watchdog(frozenset(handlers.patterns()))
 
-    async def _attempt(self, work: Work) -> None:
-        with self._watchdog.running():
-            await super()._attempt(work)
+    def _begin(self, work: Work) -> None:
+        self._watchdog.begin()
+        super()._begin(work)
+
+    def _end(self, work: Work, handler: Handler, fields: dict[str, Any], ended: Ended) -> None:
+        super()._end(work, handler, fields, ended)
+        self._watchdog.end()

@@ -4,43 +4,39 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from ringback.ledger.actions import Action, Cancel, Discard, Done, Query, Replay, ReplayEvents
+from ringback.ledger.patterns import Pattern, any_fits, fits
 from ringback.ledger.protocol import (
-    Claimed,
     DoneStep,
     IntakeLedger,
     KeptCallback,
     Ledger,
     OperatorLedger,
     Owed,
-    Pattern,
     PollerLedger,
-    Process,
     Queue,
-    Registration,
     Sent,
-    Settled,
     Story,
     SubmitterLedger,
     Summary,
     Waiter,
-    Work,
     WorkerLedger,
 )
 from ringback.ledger.retention import Keep, Prune, Pruned
 from ringback.ledger.sqlite import SqliteLedger, heart
+from ringback.ledger.turns import Keyless, Process, Rate, Registration, Settled, Share, Turn, Turned, Work
 from ringback.model import Delivery
 from ringback.settings import Settings
 
 __all__ = [
     "Action",
     "Cancel",
-    "Claimed",
     "Discard",
     "Done",
     "DoneStep",
     "IntakeLedger",
     "Keep",
     "KeptCallback",
+    "Keyless",
     "Ledger",
     "OperatorLedger",
     "Owed",
@@ -51,18 +47,24 @@ __all__ = [
     "Pruned",
     "Query",
     "Queue",
+    "Rate",
     "Registration",
     "Replay",
     "ReplayEvents",
     "Sent",
     "Settled",
+    "Share",
     "Story",
     "SubmitterLedger",
     "Summary",
+    "Turn",
+    "Turned",
     "Waiter",
     "Work",
     "WorkerLedger",
+    "any_fits",
     "beat_from_thread",
+    "fits",
     "open_ledger",
 ]
 

@@ -8,11 +8,11 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
 from typing import Protocol, overload
 
 from ringback.ledger.actions import Action, Done, Query
 from ringback.ledger.retention import Prune, Pruned
+from ringback.ledger.turns import NO_HANDLERS, Process, Registration, Turn, Turned
 from ringback.model import (
     Arrival,
     Attempt,
@@ -28,57 +28,6 @@ from ringback.model import (
     TaskState,
     Trust,
 )
-from ringback.retry import Policy
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
-    """A worker or poller, as it makes itself known."""
-
-    id: str
-    role: str  # "worker" or "poller"
-    host: str
-    pid: int
-    started_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pattern:
-    """What a handler listens for. `*` stands for any text; nothing else is special."""
-
-    event: str = "*"
-    provider: str = "*"
-    model: str = "*"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Registration:
-    """A handler that a worker has code for."""
-
-    patterns: Sequence[Pattern]
-    attempts: int = Policy().attempts  # a delivery gets so many that count
-
-
-NO_HANDLERS: Mapping[str, Registration] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """A claimed delivery with all that its handler gets to see."""
-
-    delivery: Delivery
-    attempt: Attempt
-    event: Event
-    task: Task | None
-    steps: frozenset[str] = frozenset()  # names of those that earlier attempts and runs have done
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
-    """What a claim gave. Where that was nothing, it tells when the next delivery is due or held event is released."""
-
-    works: Sequence[Work] = ()
-    next_due_at: datetime | None = None  # None: nothing waits, or there is work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,21 +37,6 @@ class DoneStep:
     name: str
     attempt: str  # the id of the attempt that did it
     done_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """How an attempt ended and what follows; applied only where the attempt still is the delivery's current one."""
-
-    attempt_id: str
-    delivery_id: str
-    outcome: Outcome
-    state: DeliveryState
-    due_at: datetime | None  # set only while pending
-    counted: bool
-    finished_at: datetime
-    error: str | None = None
-    traceback: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,22 +224,14 @@ class WorkerLedger(Protocol):
         same for a worker whose event loop may be blocked.
         """
 
-    async def fan_out(self, now: datetime, limit: int) -> int:
-        """Write the deliveries of events not yet fanned out; gives how many events were."""
+    async def turn(self, turn: Turn) -> Turned:
+        """Store how attempts ended, fan out new events, and claim due deliveries of these handlers, oldest due first.
 
-    async def claim_deliveries(
-        self, process: Process, handlers: Mapping[str, int], now: datetime, limit: int, *, idle: bool = True
-    ) -> Claimed:
-        """Take due deliveries of these handlers (name: how many at most), no more than `limit`, oldest due first.
-
-        One that lapsed before is taken alone, and only for a worker that is `idle`, in which nothing else runs; until
-        then nothing that is due later is taken either.
+        One transaction. A delivery that lapsed before is taken alone, and only for a worker that is `idle`; until then
+        nothing that is due later is taken either.
         """
 
-    async def settle_deliveries(self, settled: Sequence[Settled]) -> Sequence[bool]:
-        """Close attempts and move their deliveries; False for each whose attempt no longer was the current one."""
-
-    async def finish_step(self, attempt_id: str, name: str, now: datetime) -> bool:
+    async def finish_step(self, attempt: Attempt, name: str, now: datetime) -> bool:
         """Record that a step is done; False, and nothing recorded, where the attempt no longer is the current one."""
 
 

@@ -17,6 +17,7 @@ from ringback.ledger import Process as Seen
 from ringback.ledger.sqlite import SqliteLedger
 from ringback.model import Arrival, Callback, Kind, Reading, Source, TaskState, Trust
 from ringback.settings import Settings
+from tests.ledger.builders import claims, fan_out
 
 from .conftest import Process, Ringback, within
 
@@ -38,8 +39,8 @@ async def failures(ledger: Ledger, _: Settings) -> None:
             callback=Callback(body=b"", received_at=at),
         )  # fmt: skip
         await ledger.record(arrival)
-        await ledger.fan_out(at, 10)
-    await ledger.claim_deliveries(process, {"app.fail": 1}, now, 1)
+        await fan_out(ledger, at, 10)
+    await claims(ledger, process, {"app.fail": 1}, now, 1)
 
 
 @pytest.fixture

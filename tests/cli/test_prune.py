@@ -11,6 +11,7 @@ from ringback.ledger import Ledger, Query
 from ringback.model import Callback, Trust
 from ringback.providers import CATALOGUE
 from ringback.settings import Settings
+from tests.ledger.builders import fan_out
 
 from .conftest import Ringback, within
 
@@ -30,7 +31,7 @@ async def fill(ledger: Ledger, settings: Settings) -> None:
         body = msgspec.json.encode({"task_id": f"task-{name}", "status": status, "result": result})
         callback = Callback(body=body, received_at=NOW - timedelta(days=days))
         await intake.pushed(CATALOGUE["qingbo"], f"task_{name}", Trust.TOKEN, callback)
-    while await ledger.fan_out(NOW, 100):
+    while await fan_out(ledger, NOW, 100):
         pass
 
 

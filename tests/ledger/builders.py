@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ringback.ledger import Ledger, Pattern, Process, Registration, Sent, Settled, Work
+from ringback.ledger import Ledger, Pattern, Process, Registration, Sent, Settled, Share, Turn, Turned, Work
 from ringback.model import (
     Arrival,
     Callback,
@@ -109,19 +109,37 @@ async def owed(ledger: Ledger, count: int = 1, handler: str = "h") -> Process:
     for number in range(count):
         task_id = f"task_{number}"
         await ledger.record(fact(COMPLETED, task_id, f"p-{number}"))
-        assert await ledger.fan_out(at(number), 10) == 1
+        assert await fan_out(ledger, at(number), 10) == 1
     return process
+
+
+async def fan_out(ledger: Ledger, now: datetime, limit: int) -> int:
+    """Write the deliveries of so many events, and begin none."""
+    return (await ledger.turn(Turn(process=worker(), now=now, fan_out=limit))).fanned_out
+
+
+async def claims(
+    ledger: Ledger, process: Process, rooms: Mapping[str, int], now: datetime, limit: int, *, idle: bool = True
+) -> Turned:
+    """Claim deliveries of these handlers, so many of each and in all, without a fan-out."""
+    shares = {name: Share(room=room) for name, room in rooms.items()}
+    return await ledger.turn(Turn(process=process, now=now, shares=shares, limit=limit, idle=idle))
+
+
+async def settle(ledger: Ledger, settled: Sequence[Settled]) -> list[bool]:
+    """Store how attempts ended."""
+    return list((await ledger.turn(Turn(process=worker(), now=NOW, settled=settled))).settled)
 
 
 async def claim(ledger: Ledger, handler: str = "h", seconds: float = 100, process: str = "w1") -> Sequence[Work]:
     """Claim all that one handler is owed."""
-    return list((await ledger.claim_deliveries(worker(process), {handler: 100}, at(seconds), 100)).works)
+    return list((await claims(ledger, worker(process), {handler: 100}, at(seconds), 100)).works)
 
 
 async def next_due(ledger: Ledger, handler: str = "h") -> datetime | None:
     """Ask a claim that gets nothing when there will be something."""
-    claimed = await ledger.claim_deliveries(worker(), {handler: 1}, LONG_AGO, 1)
-    assert claimed.works == ()
+    claimed = await claims(ledger, worker(), {handler: 1}, LONG_AGO, 1)
+    assert not claimed.works
     return claimed.next_due_at
 
 
@@ -129,9 +147,7 @@ def ended(work: Work, outcome: Outcome, state: DeliveryState, *, seconds: float 
     """Say how an attempt ended."""
     due = at(seconds) if state is DeliveryState.PENDING else None
     defaults = {"due_at": due, "counted": outcome is not Outcome.RELEASED, "finished_at": at(seconds)}
-    return Settled(
-        attempt_id=work.attempt.id, delivery_id=work.delivery.id, outcome=outcome, state=state, **defaults | more
-    )
+    return Settled(attempt=work.attempt, outcome=outcome, state=state, **defaults | more)
 
 
 class SelfClosing(sqlite3.Connection):

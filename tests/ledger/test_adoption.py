@@ -15,10 +15,12 @@ from .builders import (
     claimed,
     ended,
     fact,
+    fan_out,
     next_due,
     other,
     reading,
     sent,
+    settle,
     submitted,
     working,
 )
@@ -55,9 +57,9 @@ async def test_event_is_held_while_a_submission_waits(ledger: Ledger) -> None:
     await claimed(ledger)
     await ledger.record(fact(COMPLETED, None))
     assert await next_due(ledger) == at(30)
-    assert await ledger.fan_out(at(29.9), 10) == 0
+    assert await fan_out(ledger, at(29.9), 10) == 0
     await ledger.save_send(ACCEPTED)
-    assert await ledger.fan_out(at(2), 10) == 1
+    assert await fan_out(ledger, at(2), 10) == 1
     (work,) = await claim(ledger)
     assert work.task is not None
     assert (work.task.id, work.event.task_id) == ("task_a", "task_a")
@@ -68,13 +70,13 @@ async def test_held_event_is_released_after_30_seconds(ledger: Ledger) -> None:
     await working(ledger)
     await claimed(ledger)
     await ledger.record(fact(COMPLETED, None))
-    assert await ledger.fan_out(at(30), 10) == 1
+    assert await fan_out(ledger, at(30), 10) == 1
     (work,) = await claim(ledger)
     assert work.task is not None
     assert work.task.origin is Origin.CALLBACK
     await ledger.save_send(ACCEPTED)
-    assert await ledger.fan_out(at(40), 10) == 0
-    assert await ledger.settle_deliveries([ended(work, Outcome.SUCCEEDED, DeliveryState.SUCCEEDED)]) == [True]
+    assert await fan_out(ledger, at(40), 10) == 0
+    assert await settle(ledger, [ended(work, Outcome.SUCCEEDED, DeliveryState.SUCCEEDED)]) == [True]
     (delivery,) = await ledger.deliveries(Query())
     assert (delivery.task_id, delivery.delivery.state) == ("task_a", DeliveryState.SUCCEEDED)
 
@@ -84,7 +86,7 @@ async def test_nothing_is_held_without_a_pending_task(ledger: Ledger) -> None:
     await submitted(ledger)
     await claimed(ledger, "task_other", provider="reapi")
     await ledger.record(fact(COMPLETED, None, "p-x"))
-    assert await ledger.fan_out(NOW, 10) == 1
+    assert await fan_out(ledger, NOW, 10) == 1
 
 
 async def test_known_facts_are_dropped_and_counted(ledger: Ledger) -> None:
@@ -94,14 +96,14 @@ async def test_known_facts_are_dropped_and_counted(ledger: Ledger) -> None:
     for _ in range(3):
         await ledger.record(fact(PROCESSING, None))
     await ledger.record(fact(PROCESSING, provider_id=None, seconds=-1))
-    await ledger.fan_out(at(31), 10)
+    await fan_out(ledger, at(31), 10)
     (stale, held) = await claim(ledger)
     assert stale.event.task_id != "task_a"
     await ledger.save_send(ACCEPTED)
     (event,) = await events(ledger)
     assert (event.id, event.duplicates, event.last_seen_at) == (held.event.id, 3, NOW)
     endings = [ended(work, Outcome.SUCCEEDED, DeliveryState.SUCCEEDED) for work in (stale, held)]
-    assert await ledger.settle_deliveries(endings) == [False, True]
+    assert await settle(ledger, endings) == [False, True]
     assert (await ledger.tasks(Query()))[0].callbacks == 4
 
 
@@ -126,7 +128,7 @@ async def test_adopted_contradiction_is_marked(ledger: Ledger) -> None:
     task = await ledger.save_send(ACCEPTED)
     assert task.state is COMPLETED
     assert [event.standing for event in await events(ledger)] == [Standing.CONTRADICTED, Standing.ACCEPTED]
-    assert await ledger.fan_out(at(60), 10) == 1
+    assert await fan_out(ledger, at(60), 10) == 1
 
 
 @pytest.mark.parametrize(("pushed", "state"), [(COMPLETED, COMPLETED), (PROCESSING, FAILED)])

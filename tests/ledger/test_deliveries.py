@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from ringback.errors import LedgerRejected
-from ringback.ledger import Claimed, Ledger, Pattern, Query, Registration, beat_from_thread
+from ringback.ledger import Ledger, Pattern, Query, Registration, Turned, beat_from_thread
 from ringback.model import Delivery, DeliveryState, Form, Kind, Outcome
 
 from .builders import (
@@ -17,12 +17,15 @@ from .builders import (
     PROCESSING,
     at,
     claim,
+    claims,
     ended,
     fact,
+    fan_out,
     next_due,
     other,
     owed,
     registered,
+    settle,
     submitted,
     worker,
     working,
@@ -55,11 +58,11 @@ async def test_events_are_matched_by_type_provider_and_model(ledger: Ledger) -> 
     await ledger.record(fact(FAILED, "task_b", "p-b", provider="reapi"))
     await ledger.record(fact(COMPLETED, "task_unknown", None))
     await ledger.record(other(Kind.UNRECOGNISED, "task_a"))
-    assert await ledger.fan_out(NOW, 3) == 3
+    assert await fan_out(ledger, NOW, 3) == 3
     assert await handlers_of(ledger, "task_a") == ["all", "ends", "waves"]
     assert await handlers_of(ledger, "task_b") == ["all", "ends", "failures", "reapi"]
     assert await handlers_of(ledger, "task_unknown") == ["all", "ends"]
-    assert await ledger.fan_out(NOW, 3) == 1
+    assert await fan_out(ledger, NOW, 3) == 1
     assert await handlers_of(ledger, "task_a") == ["all", "all", "ends", "waves", "waves"]
 
 
@@ -68,11 +71,11 @@ async def test_fan_out_writes_once(engine: Engine) -> None:
     ledgers = [await engine.open(), await engine.open()]
     await working(ledgers[0])
     await ledgers[0].record(fact(COMPLETED))
-    counts = await asyncio.gather(*[ledgers[n % 2].fan_out(NOW, 10) for n in range(6)])
+    counts = await asyncio.gather(*[fan_out(ledgers[n % 2], NOW, 10) for n in range(6)])
     assert sorted(counts) == [0, 0, 0, 0, 0, 1]
     await working(ledgers[1], "late")
     await ledgers[1].record(fact(COMPLETED, "task_b", "p-b"))
-    assert await ledgers[0].fan_out(NOW, 10) == 1
+    assert await fan_out(ledgers[0], NOW, 10) == 1
     assert await handlers_of(ledgers[0], "task_a") == ["h"]
     assert await handlers_of(ledgers[0], "task_b") == ["h", "late"]
 
@@ -82,7 +85,7 @@ async def test_registering_again_replaces_the_patterns(ledger: Ledger) -> None:
     await working(ledger, "h")
     await ledger.beat(worker(), at(1), LONG_AGO, registered({"h": [Pattern(event="task.failed")]}))
     await ledger.record(fact(COMPLETED))
-    await ledger.fan_out(NOW, 10)
+    await fan_out(ledger, NOW, 10)
     assert await handlers_of(ledger, "task_a") == []
     assert (await ledger.summary(NOW)).handlers == {"h": at(1)}
 
@@ -92,7 +95,7 @@ async def test_claim_gives_all_that_a_handler_sees(ledger: Ledger) -> None:
     await working(ledger)
     task = await submitted(ledger, metadata={"user": 7})
     await ledger.record(fact(COMPLETED, body=b"raw"))
-    await ledger.fan_out(at(1), 10)
+    await fan_out(ledger, at(1), 10)
     (work,) = await claim(ledger)
     assert (work.event.body, work.task and work.task.metadata) == (b"raw", {"user": 7})
     assert work.event.task_id == task.id
@@ -106,15 +109,15 @@ async def test_claim_keeps_to_its_limits(ledger: Ledger) -> None:
     await working(ledger, "g", "h")
     for number in range(4):
         await ledger.record(fact(COMPLETED, f"task_{number}", f"p-{number}"))
-        await ledger.fan_out(at(number), 10)
-    works = (await ledger.claim_deliveries(worker(), {"g": 9, "h": 9, "k": 9, "l": 0}, at(9), 5)).works
+        await fan_out(ledger, at(number), 10)
+    works = (await claims(ledger, worker(), {"g": 9, "h": 9, "k": 9, "l": 0}, at(9), 5)).works
     assert [(w.delivery.handler, w.delivery.due_at) for w in works] == [
         ("g", at(0)), ("h", at(0)), ("g", at(1)), ("h", at(1)), ("g", at(2)),
     ]  # fmt: skip
-    works = (await ledger.claim_deliveries(worker(), {"g": -1, "h": 1}, at(9), 5)).works
+    works = (await claims(ledger, worker(), {"g": -1, "h": 1}, at(9), 5)).works
     assert [w.delivery.handler for w in works] == ["h"]
-    assert await ledger.claim_deliveries(worker(), {"g": 9}, at(2.9), 5) == Claimed(next_due_at=at(3))
-    assert await ledger.claim_deliveries(worker(), {"g": 9}, at(9), 0) == Claimed()
+    assert await claims(ledger, worker(), {"g": 9}, at(2.9), 5) == Turned(next_due_at=at(3))
+    assert await claims(ledger, worker(), {"g": 9}, at(9), 0) == Turned()
 
 
 async def test_racing_workers_share_what_is_due(engine: Engine) -> None:
@@ -122,8 +125,8 @@ async def test_racing_workers_share_what_is_due(engine: Engine) -> None:
     ledgers = [await engine.open(), await engine.open()]
     await owed(ledgers[0], 20)
     names = [f"w{n}" for n in range(8)]
-    claims = [ledgers[n % 2].claim_deliveries(worker(name), {"h": 3}, at(100), 3) for n, name in enumerate(names)]
-    given = [work.delivery.id for claimed in await asyncio.gather(*claims) for work in claimed.works]
+    wishes = [claims(ledgers[n % 2], worker(name), {"h": 3}, at(100), 3) for n, name in enumerate(names)]
+    given = [work.delivery.id for turned in await asyncio.gather(*wishes) for work in turned.works]
     assert len(given) == len(set(given)) == 20
 
 
@@ -132,7 +135,7 @@ async def test_settled_delivery_is_closed(ledger: Ledger) -> None:
     await owed(ledger, 2)
     good, bad = await claim(ledger)
     failed = ended(bad, Outcome.FAILED, DISCARDED, error="ValueError: no", traceback="Traceback …")
-    assert await ledger.settle_deliveries([ended(good, Outcome.SUCCEEDED, SUCCEEDED), failed]) == [True, True]
+    assert await settle(ledger, [ended(good, Outcome.SUCCEEDED, SUCCEEDED), failed]) == [True, True]
     found = {item.delivery.id: item for item in await ledger.deliveries(Query(ids=(good.delivery.id, bad.delivery.id)))}
     assert found[good.delivery.id].delivery.settled_at == at(101)
     delivery, (attempt,) = found[bad.delivery.id].delivery, found[bad.delivery.id].attempts
@@ -146,7 +149,7 @@ async def test_failed_attempt_comes_again_when_due(ledger: Ledger) -> None:
     """A retry is due at its time, keeps its error meanwhile, and is a further attempt."""
     await owed(ledger)
     (work,) = await claim(ledger)
-    await ledger.settle_deliveries([ended(work, Outcome.FAILED, PENDING, due_at=at(200), error="no")])
+    await settle(ledger, [ended(work, Outcome.FAILED, PENDING, due_at=at(200), error="no")])
     assert await next_due(ledger) == at(200)
     assert await claim(ledger, seconds=199) == []
     (again,) = await claim(ledger, seconds=200)
@@ -157,7 +160,7 @@ async def test_released_attempt_does_not_count(ledger: Ledger) -> None:
     """What a stopping worker hands back is due at once and costs no attempt; the attempt stays on record."""
     await owed(ledger)
     (work,) = await claim(ledger)
-    await ledger.settle_deliveries([ended(work, Outcome.RELEASED, PENDING)])
+    await settle(ledger, [ended(work, Outcome.RELEASED, PENDING)])
     (again,) = await claim(ledger, seconds=101)
     assert (again.delivery.attempts, again.attempt.number) == (1, 2)
     assert (await ledger.summary(NOW)).attempts == {Outcome.RELEASED: 1}
@@ -171,8 +174,8 @@ async def test_late_finisher_is_fenced_off(ledger: Ledger) -> None:
     (fresh,) = await claim(ledger, seconds=200, process="w2")
     assert (fresh.delivery.id, fresh.delivery.lapses, fresh.attempt.number) == (slow.delivery.id, 1, 2)
     late = ended(slow, Outcome.SUCCEEDED, SUCCEEDED, seconds=201)
-    assert await ledger.settle_deliveries([late]) == [False]
-    assert await ledger.settle_deliveries([ended(fresh, Outcome.FAILED, DISCARDED, seconds=202)]) == [True]
+    assert await settle(ledger, [late]) == [False]
+    assert await settle(ledger, [ended(fresh, Outcome.FAILED, DISCARDED, seconds=202)]) == [True]
     (item,) = await ledger.deliveries(Query())
     assert item.delivery.state is DISCARDED
     assert [attempt.outcome for attempt in item.attempts] == [Outcome.LAPSED, Outcome.FAILED]
@@ -183,7 +186,7 @@ async def test_silent_worker_loses_what_it_holds(ledger: Ledger) -> None:
     await owed(ledger, 3)
     for name in ("w1", "w2", "w3"):
         await ledger.beat(worker(name), NOW, LONG_AGO)
-        await ledger.claim_deliveries(worker(name), {"h": 1}, at(9), 1)
+        await claims(ledger, worker(name), {"h": 1}, at(9), 1)
     assert len(await ledger.beat(worker("w1"), at(40), at(10))) == 2
     assert len(await ledger.beat(worker("w1"), at(41), at(10))) == 0
     assert len(await ledger.beat(worker("w1"), at(42), at(11), leaving=True)) == 1
@@ -199,7 +202,7 @@ async def test_next_due_tells_of_whatever_waits(ledger: Ledger) -> None:
     await working(ledger)
     await ledger.record(fact(COMPLETED, seconds=5))
     assert await next_due(ledger) == at(5)
-    await ledger.fan_out(at(6), 10)
+    await fan_out(ledger, at(6), 10)
     assert await next_due(ledger) == at(6)
     assert await next_due(ledger, "another") is None
     await claim(ledger)
@@ -217,7 +220,7 @@ async def test_first_lapse_is_free_and_a_later_one_counts(ledger: Ledger) -> Non
     process = await working(ledger)
     await ledger.beat(process, NOW, LONG_AGO, registered({"h": [Pattern()]}, attempts=2))
     await ledger.record(fact(COMPLETED))
-    await ledger.fan_out(NOW, 10)
+    await fan_out(ledger, NOW, 10)
     told = []
     for number in (1, 2, 3):
         await claim(ledger, seconds=number * 100)
@@ -238,12 +241,12 @@ async def test_lapsed_delivery_is_claimed_alone(ledger: Ledger) -> None:
     failed = [
         ended(work, Outcome.FAILED, PENDING, due_at=at(due)) for work, due in zip(others, (20, 40, 50), strict=True)
     ]
-    await ledger.settle_deliveries(failed)
+    await settle(ledger, failed)
     await lapse(ledger, 30)
     (early,) = await claim(ledger, seconds=200)
     assert early.delivery.due_at == at(20)
-    held = await ledger.claim_deliveries(worker(), {"h": 9}, at(200), 9, idle=False)
-    assert held == Claimed(next_due_at=at(30))
+    held = await claims(ledger, worker(), {"h": 9}, at(200), 9, idle=False)
+    assert held == Turned(next_due_at=at(30))
     (alone,) = await claim(ledger, seconds=200)
     assert alone.delivery.id == first.delivery.id
     assert [work.delivery.due_at for work in await claim(ledger, seconds=200)] == [at(40), at(50)]

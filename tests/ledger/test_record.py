@@ -22,7 +22,7 @@ from ringback.model import (
     new_id,
 )
 
-from .builders import COMPLETED, FAILED, NOW, PROCESSING, at, claimed, fact, other, submitted
+from .builders import COMPLETED, FAILED, NOW, PROCESSING, at, claimed, fact, fan_out, other, submitted
 
 
 async def only(ledger: Ledger) -> Task:
@@ -278,4 +278,4 @@ async def test_conflict_about_an_unknown_task_holds_nobody_up(ledger: Ledger) ->
     stray = fact(COMPLETED, "task_stray", None, event_id="e", trust=Trust.SIGNED)
     assert (await ledger.record(stray)).verdict is Verdict.CONFLICT
     await ledger.record(fact(COMPLETED, None, "p-x"))
-    assert await ledger.fan_out(NOW, 10) == 2
+    assert await fan_out(ledger, NOW, 10) == 2

@@ -21,8 +21,10 @@ from .builders import (
     claimed,
     ended,
     fact,
+    fan_out,
     new_task,
     other,
+    settle,
     submitted,
     worker,
     working,
@@ -52,9 +54,9 @@ async def test_summary_counts_everything(ledger: Ledger) -> None:
         other(Kind.UNRECOGNISED, None),
     ):
         await ledger.record(arrival)
-    await ledger.fan_out(at(5), 4)
+    await fan_out(ledger, at(5), 4)
     (first, *_) = await claim(ledger, "g")
-    await ledger.settle_deliveries([ended(first, Outcome.SUCCEEDED, DeliveryState.SUCCEEDED)])
+    await settle(ledger, [ended(first, Outcome.SUCCEEDED, DeliveryState.SUCCEEDED)])
     await ledger.reject({("qingbo", "mac"): 2, ("", "route"): 1}, NOW)
     await ledger.reject({("qingbo", "mac"): 3}, at(86_400))
     got = await ledger.summary(at(30))
@@ -90,9 +92,9 @@ async def test_lists_are_filtered_newest_first(ledger: Ledger) -> None:
     await submitted(ledger, "task_b", "p-b", provider="reapi")
     await ledger.record(fact(COMPLETED, "task_a", "p-a"))
     await ledger.record(fact(FAILED, "task_b", "p-b", provider="reapi"))
-    await ledger.fan_out(NOW, 10)
+    await fan_out(ledger, NOW, 10)
     (work, _) = await claim(ledger, "g")
-    await ledger.settle_deliveries([ended(work, Outcome.FAILED, DeliveryState.DISCARDED, error="Broken PIPE")])
+    await settle(ledger, [ended(work, Outcome.FAILED, DeliveryState.DISCARDED, error="Broken PIPE")])
 
     async def tasks(**query: object) -> list[str]:
         return [task.id for task in await ledger.tasks(Query(**query))]  # type: ignore[arg-type]

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from ringback.ledger import Keep, Ledger, Prune, Pruned, Query, ReplayEvents
-from ringback.ledger.protocol import Work
+from ringback.ledger import Keep, Ledger, Prune, Pruned, Query, ReplayEvents, Share, Turn, Work
 from ringback.ledger.retention import STEP, Level, Place
 from ringback.ledger.schema import schema_text
-from ringback.ledger.sqlite import deliveries, intake, retention, tasks
+from ringback.ledger.sqlite import intake, retention, settling, tasks
+from ringback.ledger.sqlite import turn as turns
 from ringback.model import Arrival, DeliveryState, Kind, Outcome, TaskState, Trust, Verdict, microseconds, new_id
 from ringback.providers import CATALOGUE
 
@@ -28,12 +28,15 @@ from .builders import (
     SelfClosing,
     at,
     claim,
+    claims,
     ended,
     fact,
+    fan_out,
     new_task,
     other,
     owed,
     registered,
+    settle,
     submitted,
     worker,
     working,
@@ -56,10 +59,10 @@ async def pruned(ledger: Ledger, days: float, keep: Keep = KEEP, **more: Any) ->
 async def handled(ledger: Ledger) -> None:
     """Let one worker handle all that is owed, at NOW."""
     await working(ledger)
-    while await ledger.fan_out(NOW, 100):
+    while await fan_out(ledger, NOW, 100):
         pass
     works: Sequence[Work] = await claim(ledger)
-    await ledger.settle_deliveries([ended(w, Outcome.SUCCEEDED, DeliveryState.SUCCEEDED, seconds=0) for w in works])
+    await settle(ledger, [ended(w, Outcome.SUCCEEDED, DeliveryState.SUCCEEDED, seconds=0) for w in works])
 
 
 async def test_a_tasks_way_out(ledger: Ledger) -> None:
@@ -109,14 +112,14 @@ async def test_long_retention_removes_at_once(ledger: Ledger) -> None:
 async def test_unsettled_things_stay(ledger: Ledger) -> None:
     """An open task, an event that no worker saw, a pending and a running delivery keep all that belongs to them."""
     process = await owed(ledger, 2)
-    (running,) = (await ledger.claim_deliveries(process, {"h": 1}, at(1), 1)).works
+    (running,) = (await claims(ledger, process, {"h": 1}, at(1), 1)).works
     await submitted(ledger, "task_open", "p-open")
     await ledger.record(fact(PROCESSING, "task_open", "p-open"))
     await ledger.record(fact(COMPLETED, "task_unseen", "p-unseen"))
     await ledger.record(other(Kind.RECEIVED, None))
     assert await pruned(ledger, 500) == Pruned(waiting=4)
     assert [event.body for event in await ledger.events(Query(type="task.progressed"))] == [b"processing"]
-    await ledger.settle_deliveries([ended(running, Outcome.SUCCEEDED, DeliveryState.SUCCEEDED)])
+    await settle(ledger, [ended(running, Outcome.SUCCEEDED, DeliveryState.SUCCEEDED)])
     assert await pruned(ledger, 500) == Pruned(removed=1, waiting=3)
     assert (await ledger.story("task_open")).task.state is PROCESSING
 
@@ -126,12 +129,12 @@ async def test_age_counts_from_the_last_news(ledger: Ledger) -> None:
     for name in ("task_again", "task_other", "task_kept", "task_handled"):
         await ledger.record(fact(COMPLETED, name, f"p-{name}"))
     await working(ledger)
-    await ledger.fan_out(NOW, 100)
+    await fan_out(ledger, NOW, 100)
     works = await claim(ledger)
     late = next(work for work in works if work.event.task_id == "task_handled")
     for work in works:
         seconds = 20 * DAY if work is late else 1
-        await ledger.settle_deliveries([ended(work, Outcome.SUCCEEDED, DeliveryState.SUCCEEDED, seconds=seconds)])
+        await settle(ledger, [ended(work, Outcome.SUCCEEDED, DeliveryState.SUCCEEDED, seconds=seconds)])
     await ledger.record(fact(COMPLETED, "task_again", "p-task_again", seconds=20 * DAY))
     await ledger.record(fact(FAILED, "task_other", "p-task_other", seconds=20 * DAY))
     await ledger.record(other(Kind.HINT, "task_kept", seconds=20 * DAY))
@@ -219,10 +222,10 @@ async def test_a_dry_run(ledger: Ledger) -> None:
     await ledger.record(other(Kind.HINT, "task_nobody", trust=Trust.NONE))
     await ledger.reject({("qingbo", "token"): 1}, NOW)
     await working(ledger)
-    while await ledger.fan_out(NOW, 100):
+    while await fan_out(ledger, NOW, 100):
         pass
     while works := await claim(ledger):
-        await ledger.settle_deliveries([ended(w, Outcome.SUCCEEDED, DeliveryState.SUCCEEDED) for w in works])
+        await settle(ledger, [ended(w, Outcome.SUCCEEDED, DeliveryState.SUCCEEDED) for w in works])
     before = await ledger.summary(NOW)
     first = await ledger.act(KEEP.at(at(92 * DAY), dry_run=True))
     assert (first.removed, first.next) == (STEP, Place(0, microseconds(NOW), STEP))
@@ -281,16 +284,16 @@ def ledger_in_memory(count: int) -> sqlite3.Connection:
     db = sqlite3.connect(":memory:", isolation_level=None, factory=SelfClosing)
     db.executescript(f"PRAGMA foreign_keys = ON; {schema_text()}")
     tasks.add(db, [new_task(f"task_{number}") for number in range(count)])
-    deliveries.beat(db, [(worker(), NOW, LONG_AGO, registered({"h": ANY}), False)])
+    settling.beat(db, [(worker(), NOW, LONG_AGO, registered({"h": ANY}), False)])
     return db
 
 
 def fan_out_and_settle(db: sqlite3.Connection, most: int = 100) -> None:
     """Hand out what waits at NOW, and settle so many deliveries of it."""
-    deliveries.fan_out(db, [(NOW, 100)])
-    (claimed,) = deliveries.claim(db, [(worker(), {"h": most}, NOW, most, False)])
-    done = [ended(work, Outcome.SUCCEEDED, DeliveryState.SUCCEEDED, seconds=0) for work in claimed.works]
-    deliveries.settle(db, [done])
+    turns.take(db, [Turn(process=worker(), now=NOW, fan_out=100)])
+    (turned,) = turns.take(db, [Turn(process=worker(), now=NOW, shares={"h": Share(room=most)}, limit=most)])
+    done = [ended(work, Outcome.SUCCEEDED, DeliveryState.SUCCEEDED, seconds=0) for work in turned.works]
+    turns.take(db, [Turn(process=worker(), now=NOW, settled=done)])
 
 
 def run(db: sqlite3.Connection, wish: Prune) -> None:

@@ -28,13 +28,14 @@ from ringback.model import (
 from .builders import SelfClosing
 
 OLDEST = Path(__file__).with_name("schema_v1.sql").read_text(encoding="utf-8")
-WRITING = ("intake", "tasks", "deliveries", "steps", "operations", "retention")
+WRITING = ("intake", "tasks", "settling", "fan_out", "claims", "steps", "operations", "retention")
 STATEMENTS = {name: queries.load(f"sqlite/{name}.sql") for name in (*WRITING, "matching", "reports")}
 HOT = [(file, name) for file in WRITING for name in STATEMENTS[file]]
 HOT += [("reports", "queues"), *(("matching", name) for name in STATEMENTS["matching"] if name != "matching")]
 # Partial indexes, which hold only what waits.
 WAITING = re.compile(
-    r"USING (?:COVERING )?INDEX (?:events_waiting|deliveries_due|deliveries_running|deliveries_discarded|tasks_resend)$"
+    r"USING (?:COVERING )?INDEX "
+    r"(?:events_waiting|deliveries_due|deliveries_parked|deliveries_running|deliveries_discarded|tasks_resend)$"
 )
 LARGE = re.compile(r"SCAN (?:tasks|events|deliveries|attempts|steps|callbacks|[tedacosu]|held|other)\b")
 

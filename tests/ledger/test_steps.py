@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec import structs
 
 from ringback.ledger import DoneStep, Ledger, Query, Replay
 from ringback.model import DeliveryState, Outcome, TaskState
@@ -15,10 +16,12 @@ from .builders import (
     claimed,
     ended,
     fact,
+    fan_out,
     new_task,
     owed,
     reading,
     sent,
+    settle,
     worker,
     working,
 )
@@ -32,9 +35,9 @@ async def test_a_step_is_given_to_every_later_attempt(ledger: Ledger) -> None:
     await owed(ledger)
     (work,) = await claim(ledger)
     assert work.steps == frozenset()
-    assert await ledger.finish_step(work.attempt.id, "charge", at(101))
-    assert await ledger.finish_step(work.attempt.id, "mail", at(102))
-    await ledger.settle_deliveries([ended(work, Outcome.FAILED, PENDING, seconds=103)])
+    assert await ledger.finish_step(work.attempt, "charge", at(101))
+    assert await ledger.finish_step(work.attempt, "mail", at(102))
+    await settle(ledger, [ended(work, Outcome.FAILED, PENDING, seconds=103)])
     (again,) = await claim(ledger, seconds=104)
     assert again.steps == {"charge", "mail"}
     (shown,) = await ledger.deliveries(Query(ids=(work.delivery.id,)))
@@ -49,10 +52,10 @@ async def test_steps_belong_to_one_event_and_handler(ledger: Ledger) -> None:
     await working(ledger, "g", "h")
     for number in range(2):
         await ledger.record(fact(COMPLETED, f"task_{number}", f"p-{number}"))
-    await ledger.fan_out(NOW, 10)
+    await fan_out(ledger, NOW, 10)
     first, second = await claim(ledger)
-    await ledger.finish_step(first.attempt.id, "charge", at(101))
-    await ledger.settle_deliveries([ended(work, Outcome.FAILED, PENDING) for work in (first, second)])
+    await ledger.finish_step(first.attempt, "charge", at(101))
+    await settle(ledger, [ended(work, Outcome.FAILED, PENDING) for work in (first, second)])
     found = {work.delivery.id: work.steps for work in await claim(ledger, seconds=200)}
     assert found == {first.delivery.id: {"charge"}, second.delivery.id: frozenset()}
     shown = await ledger.deliveries(Query(handler="g"))
@@ -63,7 +66,7 @@ async def test_recording_twice_is_the_same(ledger: Ledger) -> None:
     """Whoever does not know whether it was recorded may do it again: the first record stays."""
     await owed(ledger)
     (work,) = await claim(ledger)
-    results = await asyncio.gather(*(ledger.finish_step(work.attempt.id, "charge", at(n)) for n in (101, 102, 103)))
+    results = await asyncio.gather(*(ledger.finish_step(work.attempt, "charge", at(n)) for n in (101, 102, 103)))
     assert results == [True] * 3
     (shown,) = await ledger.deliveries(Query())
     assert [step.done_at for step in shown.steps] == [at(101)]
@@ -76,13 +79,13 @@ async def test_a_late_finisher_records_nothing(engine: Engine, late: str) -> Non
     await owed(ledger)
     (work,) = await claim(ledger)
     if late == "settled":
-        await ledger.settle_deliveries([ended(work, Outcome.TIMED_OUT, PENDING)])
+        await settle(ledger, [ended(work, Outcome.TIMED_OUT, PENDING)])
     elif late != "unknown":
         assert await other.beat(worker("w2"), at(200), at(150))
     if late == "taken over":
         assert len(await claim(other, seconds=201, process="w2")) == 1
-    attempt_id = "att_nobody" if late == "unknown" else work.attempt.id
-    assert not await ledger.finish_step(attempt_id, "charge", at(202))
+    attempt = structs.replace(work.attempt, id="att_nobody") if late == "unknown" else work.attempt
+    assert not await ledger.finish_step(attempt, "charge", at(202))
     (shown,) = await ledger.deliveries(Query())
     assert shown.steps == ()
 
@@ -91,9 +94,9 @@ async def test_one_batch_tells_the_late_from_the_others(ledger: Ledger) -> None:
     """Steps that are committed together are fenced each by its own attempt."""
     await owed(ledger, 2)
     late, current = await claim(ledger)
-    await ledger.settle_deliveries([ended(late, Outcome.TIMED_OUT, PENDING)])
+    await settle(ledger, [ended(late, Outcome.TIMED_OUT, PENDING)])
     works = (late, current, late, current)
-    told = await asyncio.gather(*(ledger.finish_step(w.attempt.id, f"s{n}", at(110)) for n, w in enumerate(works)))
+    told = await asyncio.gather(*(ledger.finish_step(w.attempt, f"s{n}", at(110)) for n, w in enumerate(works)))
     assert told == [False, True, False, True]
 
 
@@ -116,12 +119,12 @@ async def test_an_adopted_task_takes_its_children_and_drops_the_steps_of_copies(
     await claimed(ledger, "task_a")
     await ledger.record(fact(COMPLETED, None, "p-a"))  # held, until it is clear whose it is; then fanned out anyway
     await ledger.record(fact(COMPLETED, "task_a", None))  # the same fact, by our own URL
-    assert await ledger.fan_out(at(60), 10) == 2
+    assert await fan_out(ledger, at(60), 10) == 2
     works = {work.event.task_id: work for work in await claim(ledger)}
     unknown = next(task_id for task_id in works if task_id != "task_a")
     assert unknown is not None
     for work in works.values():
-        assert await ledger.finish_step(work.attempt.id, "charge", at(101))
+        assert await ledger.finish_step(work.attempt, "charge", at(101))
     await ledger.add_task(new_task("task_child", parent_id=unknown))
     await ledger.save_send(sent("task_a", reading=reading(TaskState.SUBMITTED, "p-a")))
     story = await ledger.story("p-a")
@@ -133,8 +136,8 @@ async def test_a_replay_knows_the_steps_of_earlier_runs(ledger: Ledger) -> None:
     """A further run of the same event and handler does no step again that was recorded, in its first attempt either."""
     await owed(ledger)
     (work,) = await claim(ledger)
-    await ledger.finish_step(work.attempt.id, "charge", at(101))
-    await ledger.settle_deliveries([ended(work, Outcome.SUCCEEDED, SUCCEEDED)])
+    await ledger.finish_step(work.attempt, "charge", at(101))
+    await settle(ledger, [ended(work, Outcome.SUCCEEDED, SUCCEEDED)])
     await ledger.act(Replay(query=Query(ids=(work.delivery.id,)), by="me", now=at(200)))
     (again,) = await claim(ledger, seconds=300)
     assert (again.delivery.run, again.attempt.number, again.steps) == (2, 1, frozenset({"charge"}))

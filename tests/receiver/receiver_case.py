@@ -10,6 +10,9 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from receiver import Event
+from receiver.attempt import Ended, Running, log_fields
+from receiver.handlers import Handler
+from receiver.threads import DaemonPool
 from ringback.ledger import Ledger, Owed, Query
 from ringback.model import (
     Arrival,
@@ -101,6 +104,17 @@ def view(**changes: Any) -> Event:
         "state": None,
     }
     return Event(**(values | changes))
+
+
+async def attempted(handler: Handler, pool: DaemonPool, timeout_seconds: float = 5.0) -> Ended:
+    """Run one attempt to its end, as a worker does."""
+    event, end = view(), asyncio.get_running_loop().create_future()
+    running = Running(handler, event, log_fields(event, handler.name), pool, end.set_result)
+    await asyncio.sleep(0)  # it begins
+    await asyncio.wait({end}, timeout=timeout_seconds)
+    running.time_out(timeout_seconds)
+    ended: Ended = await end
+    return ended
 
 
 class Said(structlog.testing.LogCapture):

@@ -14,11 +14,11 @@ import pytest
 import structlog
 
 from receiver import Event, Handlers, attempt
-from receiver.attempt import Ended
+from receiver.attempt import Ended, Running
 from receiver.threads import DaemonPool
 from ringback.model import Outcome
 
-from .receiver_case import view
+from .receiver_case import attempted, view
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ async def run(function: Callable[[Event], Any], pool: DaemonPool, timeout_second
     """Run a function as the only handler."""
     handlers = Handlers()
     handlers.on("*", name="h")(function)
-    return await attempt.run(handlers["h"], view(), timeout_seconds, pool)
+    return await attempted(handlers["h"], pool, timeout_seconds)
 
 
 def both(function: Callable[[], Any]) -> list[Callable[[Event], Any]]:
@@ -176,8 +176,8 @@ async def test_timeout_plain(pool: DaemonPool) -> None:
 
 
 async def test_cancelled(pool: DaemonPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cancelling an attempt releases it, even twice; one that had just ended keeps its own outcome."""
-    monkeypatch.setattr(attempt, "LINGER_SECONDS", 30)
+    """What is released and goes on is left behind after a moment, however often it is given up."""
+    monkeypatch.setattr(attempt, "LINGER_SECONDS", 0.05)
     begun, swallowed = asyncio.Event(), asyncio.Event()
 
     async def handler(_event: Event) -> None:
@@ -188,21 +188,21 @@ async def test_cancelled(pool: DaemonPool, monkeypatch: pytest.MonkeyPatch) -> N
             swallowed.set()
             await asyncio.Event().wait()
 
-    task = asyncio.create_task(run(handler, pool))
+    handlers = Handlers()
+    handlers.on("*", name="h")(handler)
+    end: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+    running = Running(handlers["h"], view(), {"event_id": "evt_1"}, pool, end.set_result)
     await begun.wait()
-    task.cancel()
+    running.release()
     await swallowed.wait()
-    task.cancel()
-    ended = await task
-    assert (ended.outcome, ended.error) == (Outcome.RELEASED, "the worker stopped")
+    running.release()
+    running.time_out(5)
+    ended = await end
+    assert (ended.outcome, ended.error, running.over) == (Outcome.RELEASED, "the worker stopped", True)
     assert ended.straggler is not None
     ended.straggler.cancel()
-
-    async def stop_me(_event: Event) -> None:
-        ending.cancel()
-
-    ending = asyncio.create_task(run(stop_me, pool))
-    assert (await ending).outcome is Outcome.SUCCEEDED
+    await asyncio.wait({ended.straggler})
+    running.release()  # and nothing is told twice
 
 
 async def test_log_ids(pool: DaemonPool) -> None:

@@ -14,6 +14,7 @@ from ringback.ledger import Ledger, Pattern, Process, Registration, beat_from_th
 from ringback.model import DeliveryState, Outcome
 from ringback.retry import Policy
 from ringback.settings import Settings
+from tests.ledger.builders import claims, fan_out
 
 from .receiver_case import owed, ring, until
 
@@ -24,8 +25,8 @@ async def claim_as_stranger(ledger: Ledger, at: datetime) -> Process:
     """Register `h`, fan out, and take what is due as a worker of another process that then says nothing more."""
     stranger = Process(id=f"stranger at {at}", role="worker", host="h", pid=1, started_at=at)
     await ledger.beat(stranger, at, at - timedelta(seconds=30), {"h": Registration(patterns=[Pattern()], attempts=2)})
-    await ledger.fan_out(at, 100)
-    assert (await ledger.claim_deliveries(stranger, {"h": 10}, at, 10)).works
+    await fan_out(ledger, at, 100)
+    assert (await claims(ledger, stranger, {"h": 10}, at, 10)).works
     return stranger
 
 
@@ -83,7 +84,7 @@ async def test_lapsed_delivery_runs_alone(ledger: Ledger, settings: Settings) ->
     lapsed = await ring(ledger)
     await claim_as_stranger(ledger, now)
     early = await ring(ledger)
-    await ledger.fan_out(now + timedelta(seconds=1), 10)
+    await fan_out(ledger, now + timedelta(seconds=1), 10)
     worker = Worker(settings, ledger, handlers, clock=lambda: now + timedelta(minutes=1))
     running = asyncio.create_task(worker.run_once(10))
     await begun.wait()

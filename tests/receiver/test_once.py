@@ -56,7 +56,7 @@ def work(handler: str = "h", *steps: str) -> Work:
     return Work(delivery=delivery, attempt=attempt, event=fact, task=None, steps=frozenset(steps))
 
 
-async def recorded(_attempt_id: str, _name: str) -> bool:
+async def recorded(_attempt: Attempt, _name: str) -> bool:
     """Record any step."""
     return True
 
@@ -169,7 +169,7 @@ async def test_a_step_of_an_earlier_attempt_asks_nobody() -> None:
     """What came with the claim is known without a query, and leaving the block records nothing."""
     asked: list[str] = []
 
-    async def finish(_attempt_id: str, name: str) -> bool:
+    async def finish(_attempt: Attempt, name: str) -> bool:
         asked.append(name)
         return True
 
@@ -187,7 +187,7 @@ async def test_the_record_is_made_with_patience(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(module, "RECORDING", Policy(attempts=4, base_seconds=0.0001))
     asked: list[str] = []
 
-    async def finish(_attempt_id: str, name: str) -> bool:
+    async def finish(_attempt: Attempt, name: str) -> bool:
         asked.append(name)
         if len(asked) <= failures:
             raise LedgerUnavailable

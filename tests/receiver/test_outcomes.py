@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from receiver import Discard, Event, Handlers, Retry, Snooze, attempt
+from receiver import Discard, Event, Handlers, Retry, Snooze
 from receiver.attempt import Ended
 from receiver.threads import DaemonPool
 from ringback.model import Outcome
 
-from .receiver_case import view
+from .receiver_case import attempted
 
 MONTH = 86_400 * 30
 
@@ -28,7 +28,7 @@ async def run(function: Callable[[Event], Any], pool: DaemonPool) -> Ended:
     """Run a function as the only handler."""
     handlers = Handlers()
     handlers.on("*", name="h")(function)
-    return await attempt.run(handlers["h"], view(), 5.0, pool)
+    return await attempted(handlers["h"], pool)
 
 
 def four_ways(choice: Exception) -> list[Callable[[Event], Any]]:

@@ -16,6 +16,7 @@ from ringback.model import TaskState
 from ringback.settings import Settings
 from submitter import housekeeping
 from submitter.housekeeping import Housekeeper, keep_of, prune
+from tests.ledger.builders import fan_out
 
 from .submitter_rig import START as BEGIN
 from .submitter_rig import Rig
@@ -112,7 +113,7 @@ async def test_off() -> None:
 async def filled(rig: Rig) -> None:
     """Let a task settle that was kept long enough."""
     await rig.push("task_old", "p-old", TaskState.COMPLETED)
-    await rig.ledger.fan_out(rig.clock(), 10)
+    await fan_out(rig.ledger, rig.clock(), 10)
     rig.clock.advance(days=2)
 
 

@@ -11,6 +11,7 @@ from receiver.web.shapes import body_shape, mask_tokens
 from ringback.ledger import Pattern, Process, Registration, Settled
 from ringback.model import DeliveryState, Outcome, new_id
 from ringback.providers.signatures import callback_mac, callback_url
+from tests.ledger.builders import claims, fan_out, settle
 
 from .conftest import SECRET, TASK, MakeSettings, Receiver, body_of, client_of, path_of, submitted
 
@@ -24,7 +25,7 @@ async def owe_delivery(receiver: Receiver) -> str:
     await ledger.beat(PROCESS, NOW, NOW, {"app.on_video": Registration(patterns=[Pattern()])})
     await submitted(ledger)
     await receiver.push()
-    await ledger.fan_out(datetime.now(UTC), 10)
+    await fan_out(ledger, datetime.now(UTC), 10)
     (delivery,) = (await json_of(receiver, "/api/deliveries"))["deliveries"]
     return str(delivery["id"])
 
@@ -32,10 +33,9 @@ async def owe_delivery(receiver: Receiver) -> str:
 async def settle_delivery(receiver: Receiver) -> None:
     """Let a worker run what is due, and fail for good."""
     later = datetime.now(UTC) + timedelta(seconds=1)
-    (work,) = (await receiver.ledger.claim_deliveries(PROCESS, {"app.on_video": 1}, later, 1)).works
+    (work,) = (await claims(receiver.ledger, PROCESS, {"app.on_video": 1}, later, 1)).works
     settled = Settled(
-        attempt_id=work.attempt.id,
-        delivery_id=work.delivery.id,
+        attempt=work.attempt,
         outcome=Outcome.FAILED,
         state=DeliveryState.DISCARDED,
         due_at=None,
@@ -43,7 +43,7 @@ async def settle_delivery(receiver: Receiver) -> None:
         finished_at=later,
         error="no disk",
     )
-    assert list(await receiver.ledger.settle_deliveries([settled])) == [True]
+    assert list(await settle(receiver.ledger, [settled])) == [True]
 
 
 async def json_of(receiver: Receiver, path: str, status: int = 200) -> Any:

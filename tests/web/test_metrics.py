@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from receiver.web import create_app
 from ringback.ledger import Pattern, Process, Registration
 from ringback.providers.signatures import callback_mac
+from tests.ledger.builders import claims, fan_out
 
 from .conftest import SECRET, TASK, MakeSettings, Receiver, Start, body_of, client_of, path_of, submitted
 
@@ -53,8 +54,8 @@ async def test_queues_of_handlers(receiver: Receiver) -> None:
     for number in range(3):
         await submitted(receiver.ledger, f"task_{number}", f"p-{number}")
         await receiver.push(body_of(provider_id=f"p-{number}"), f"task_{number}")
-    await receiver.ledger.fan_out(now - timedelta(hours=1), 10)
-    await receiver.ledger.claim_deliveries(process, {"app.store": 1}, now, 1)
+    await fan_out(receiver.ledger, now - timedelta(hours=1), 10)
+    await claims(receiver.ledger, process, {"app.store": 1}, now, 1)
     samples = samples_of((await receiver.get("/metrics")).text)
     assert samples["ringback_queue_depth", "app.store", "pending"] == 2
     assert samples["ringback_queue_depth", "app.store", "running"] == 1

@@ -17,24 +17,21 @@ from ringback.errors import LedgerError, LedgerMismatch, LedgerMissing, LedgerUn
 from ringback.ledger import schema
 from ringback.ledger.actions import Action, Done, Query
 from ringback.ledger.protocol import (
-    NO_HANDLERS,
-    Claimed,
     Owed,
-    Process,
-    Registration,
     Sent,
-    Settled,
     Story,
     Summary,
     Waiter,
 )
 from ringback.ledger.retention import Prune, Pruned
-from ringback.ledger.sqlite import deliveries, intake, keys, operations, reports, retention, steps, tasks
+from ringback.ledger.sqlite import intake, keys, operations, reports, retention, settling, steps, tasks
+from ringback.ledger.sqlite import turn as turns
 from ringback.ledger.sqlite.commits import trouble
 from ringback.ledger.sqlite.lock import FileLock
 from ringback.ledger.sqlite.thread import in_thread
 from ringback.ledger.sqlite.writer import Writer, close_locked
-from ringback.model import Arrival, Delivery, Event, Receipt, Task
+from ringback.ledger.turns import NO_HANDLERS, Process, Registration, Turn, Turned
+from ringback.model import Arrival, Attempt, Delivery, Event, Receipt, Task
 
 Answer = TypeVar("Answer")
 
@@ -169,29 +166,17 @@ class SqliteLedger:
     ) -> Sequence[Delivery]:
         """Tell that the process lives, and take from silent workers what they hold."""
         beat = (process, now, dead_before, handlers, leaving)
-        lapsed: Sequence[Delivery] = await self._writer.submit(deliveries.beat, beat)
+        lapsed: Sequence[Delivery] = await self._writer.submit(settling.beat, beat)
         return lapsed
 
-    async def fan_out(self, now: datetime, limit: int) -> int:
-        """Write the deliveries of events not yet fanned out."""
-        count: int = await self._writer.submit(deliveries.fan_out, (now, limit))
-        return count
+    async def turn(self, turn: Turn) -> Turned:
+        """Take a worker's turn."""
+        turned: Turned = await self._writer.submit(turns.take, turn)
+        return turned
 
-    async def claim_deliveries(
-        self, process: Process, handlers: Mapping[str, int], now: datetime, limit: int, *, idle: bool = True
-    ) -> Claimed:
-        """Take due deliveries."""
-        claimed: Claimed = await self._writer.submit(deliveries.claim, (process, handlers, now, limit, idle))
-        return claimed
-
-    async def settle_deliveries(self, settled: Sequence[Settled]) -> Sequence[bool]:
-        """Close attempts and move their deliveries."""
-        moved: Sequence[bool] = await self._writer.submit(deliveries.settle, settled)
-        return moved
-
-    async def finish_step(self, attempt_id: str, name: str, now: datetime) -> bool:
+    async def finish_step(self, attempt: Attempt, name: str, now: datetime) -> bool:
         """Record that a step is done, behind the fence."""
-        recorded: bool = await self._writer.submit(steps.finish, (attempt_id, name, now))
+        recorded: bool = await self._writer.submit(steps.finish, (attempt, name, now))
         return recorded
 
     async def tasks(self, query: Query) -> Sequence[Task]:

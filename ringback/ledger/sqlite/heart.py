@@ -12,10 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from ringback.ledger.protocol import Process, Registration
-from ringback.ledger.sqlite import deliveries
+from ringback.ledger.sqlite import settling
 from ringback.ledger.sqlite.commits import trouble, verdict
 from ringback.ledger.sqlite.lock import FileLock
+from ringback.ledger.turns import Process, Registration
 from ringback.model import Delivery
 
 SETUP = "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA busy_timeout = 2000;"
@@ -36,7 +36,7 @@ def beat(
         with lock.held(), closing(sqlite3.connect(_uri(path), uri=True, isolation_level=None)) as db:
             db.executescript(SETUP)
             db.execute("BEGIN IMMEDIATE")  # without the COMMIT, closing undoes it
-            (lapsed,) = deliveries.beat(db, [(process, now, dead_before, handlers, False)])
+            (lapsed,) = settling.beat(db, [(process, now, dead_before, handlers, False)])
             db.execute("COMMIT")
             return lapsed
     except sqlite3.Error as error:

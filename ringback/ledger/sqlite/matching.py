@@ -45,11 +45,6 @@ def deliveries(
     return [Match(seq, name, DeliveryState(state)) for seq, name, state in found]
 
 
-def handlers(db: sqlite3.Connection) -> list[tuple[str]]:
-    """Name the handlers that were ever registered."""
-    return db.execute(SQL["known_handlers"]).fetchall()
-
-
 def _among(db: sqlite3.Connection, query: Query) -> set[int] | None:
     """Find the deliveries of what the query names; None where it names nothing."""
     found = []

@@ -38,6 +38,3 @@ WHERE d.seq IN (SELECT value FROM json_each(:among)) AND d.seq < :below
   AND (NOT :latest OR NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.event_seq = d.event_seq AND o.handler = d.handler
                                   AND o.run > d.run))
 ORDER BY d.seq DESC LIMIT :limit
-
--- name: known_handlers
-SELECT name FROM handlers ORDER BY name

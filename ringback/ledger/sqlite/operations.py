@@ -13,7 +13,7 @@ from typing import Any, assert_never
 from ringback.errors import NotFound
 from ringback.ledger.actions import Action, Cancel, Discard, Done, Replay, ReplayEvents
 from ringback.ledger.queries import load
-from ringback.ledger.sqlite import matching, rows
+from ringback.ledger.sqlite import fan_out, matching, rows, settling
 from ringback.model import DeliveryState, microseconds
 
 SQL = load("sqlite/operations.sql")
@@ -55,7 +55,9 @@ def _apply(db: sqlite3.Connection, action: Action, meant: Sequence[int]) -> tupl
             word = DeliveryState.CANCELLED if isinstance(action, Cancel) else DeliveryState.DISCARDED
             why = f"{word} by {action.by}" + (f": {action.reason}" if action.reason else "")
             values = {"deliveries": rows.text(meant), "state": word, "now": told["now"], "reason": rows.plain(why)}
-            return _ids(db.execute(SQL["end_pending"], values))
+            ended = db.execute(SQL["end_pending"], values).fetchall()
+            settling.free(db, {(handler, key) for _, handler, key in ended if key is not None})
+            return tuple(row[0] for row in ended)
         case ReplayEvents():
             values = told | {"events": rows.text(meant), "handler": action.handler}
             return _ids(db.execute(SQL["replay_events"], values))
@@ -107,11 +109,12 @@ def _replayable(db: sqlite3.Connection, action: Replay, seqs: Sequence[int]) -> 
 
 
 def _look_for_events(db: sqlite3.Connection, action: ReplayEvents) -> Found:
-    if db.execute(SQL["handler_exists"], {"handler": action.handler}).fetchone() is None:
-        known = ", ".join(row[0] for row in matching.handlers(db)) or "none yet; start its worker first"
+    handlers = {handler.name: handler for handler in fan_out.handlers(db)}
+    if (handler := handlers.get(action.handler)) is None:
+        known = ", ".join(sorted(handlers)) or "none yet; start its worker first"
         raise NotFound(f"no handler {action.handler!r} was ever registered; known: {known}")
     since = microseconds(action.since)
-    first = db.execute(SQL["first_event"], {"since": since}).fetchone()[0]
+    first = fan_out.first_event(db, since)
     if first is None:
         return Found((), Done())
     values = {
@@ -119,8 +122,9 @@ def _look_for_events(db: sqlite3.Connection, action: ReplayEvents) -> Found:
         "provider": action.provider, "type": action.type, "limit": -1 if action.dry_run else action.limit,
         "from_seq": first if action.after is None else max(first, action.after + 1),
     }  # fmt: skip
-    found: list[tuple[int, str, str | None]] = db.execute(SQL["matching_events"], values).fetchall()
-    left = Counter(DeliveryState(state) for _, _, state in found if state is not None)
-    meant = [(seq, name) for seq, name, state in found if state is None]
+    found: list[tuple[Any, ...]] = db.execute(SQL["matching_events"], values).fetchall()
+    wanted = [row[:3] for row in found if handler.wants(*row[3:])]
+    left = Counter(DeliveryState(state) for _, _, state in wanted if state is not None)
+    meant = [(seq, name) for seq, name, state in wanted if state is None]
     more = found[-1][0] if len(found) == action.limit else None
     return Found(tuple(seq for seq, _ in meant), _first(action.dry_run, tuple(name for _, name in meant), left, more))

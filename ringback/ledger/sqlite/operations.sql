@@ -23,34 +23,21 @@ RETURNING id
 -- What runs is its worker's: only that one may end it.
 UPDATE deliveries SET state = :state, settled_at = :now, reason = :reason
 WHERE seq IN (SELECT value FROM json_each(:deliveries)) AND state = 'pending'
-RETURNING id
-
--- name: handler_exists
-SELECT 1 FROM handlers WHERE name = :handler
-
--- name: first_event
--- Where to begin: an event's id begins with the time at which it was received.
-SELECT min(seq) FROM events WHERE id >= 'evt_' || printf('%012x', :since / 1000)
+RETURNING id, handler, key
 
 -- name: matching_events
--- What the handler listens for now, as in `insert_deliveries`, with the state of its unfinished delivery. Events that
--- wait for their fan-out are not meant: they come to the handler by themselves.
+-- With what a handler's patterns look at, and the state of its unfinished delivery. Events that wait for their fan-out
+-- are not meant: they come to the handler by themselves.
 SELECT e.seq, e.id,
-       (SELECT o.state FROM deliveries o WHERE o.event_seq = e.seq AND o.handler = h.name
-        AND (o.state = 'pending' OR o.state = 'running')) AS unfinished
+       (SELECT o.state FROM deliveries o WHERE o.event_seq = e.seq AND o.handler = :handler
+        AND (o.state = 'pending' OR o.state = 'running')) AS unfinished,
+       e.type, e.provider, json_extract(t.form, '$.model')
 FROM events e
-CROSS JOIN handlers h
 LEFT JOIN tasks t ON t.id = e.task_id
-WHERE h.name = :handler AND e.seq >= :from_seq AND e.received_at >= :since AND e.received_at < :until
+WHERE e.seq >= :from_seq AND e.received_at >= :since AND e.received_at < :until
   AND e.standing = 'accepted' AND e.fanned_out_at IS NOT NULL AND e.pruned < 2
   AND (:status IS NULL OR e.status = :status) AND (:provider IS NULL OR e.provider = :provider)
   AND (:type IS NULL OR e.type = :type)
-  AND EXISTS (
-    SELECT 1 FROM json_each(h.patterns) p
-    WHERE e.type GLOB json_extract(p.value, '$.event')
-      AND e.provider GLOB json_extract(p.value, '$.provider')
-      AND (json_extract(p.value, '$.model') = '*'
-           OR json_extract(t.form, '$.model') GLOB json_extract(p.value, '$.model')))
 ORDER BY e.seq LIMIT :limit
 
 -- name: replay_events

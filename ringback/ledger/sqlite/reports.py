@@ -9,9 +9,10 @@ from typing import Any
 
 from ringback.errors import NotFound
 from ringback.ledger.actions import Query
-from ringback.ledger.protocol import Owed, Process, Queue, Story, Summary
+from ringback.ledger.protocol import Owed, Queue, Story, Summary
 from ringback.ledger.queries import load
 from ringback.ledger.sqlite import matching, rows, steps
+from ringback.ledger.turns import Process
 from ringback.model import Attempt, DeliveryState, Event, EventType, Outcome, Task, TaskState, microseconds, moment
 
 SQL = load("sqlite/reports.sql")
@@ -54,7 +55,7 @@ def deliveries(db: sqlite3.Connection, query: Query) -> list[Owed]:
     seqs = rows.text([match.seq for match in matching.deliveries(db, query, query.limit)])
     found = _rows(db, "deliveries", deliveries=seqs)
     attempts: dict[str, list[Attempt]] = {}
-    for row in _rows(db, "attempts", deliveries=seqs):
+    for row in (*_rows(db, "attempts", deliveries=seqs), *_rows(db, "open_attempts", deliveries=seqs)):
         attempts.setdefault(row["delivery_id"], []).append(rows.attempt(row))
     done = steps.of_deliveries(db, [row["id"] for row in found])
     return [

@@ -59,6 +59,12 @@ WHERE d.seq IN (SELECT value FROM json_each(:deliveries)) ORDER BY d.seq DESC
 SELECT a.*, d.id AS delivery_id FROM attempts a JOIN deliveries d ON d.seq = a.delivery_seq
 WHERE d.seq IN (SELECT value FROM json_each(:deliveries)) ORDER BY a.seq
 
+-- name: open_attempts
+-- What runs is written down in its delivery.
+SELECT attempt AS id, id AS delivery_id, begun AS number, worker, started_at, NULL AS finished_at, NULL AS outcome,
+       NULL AS error, NULL AS traceback
+FROM deliveries WHERE seq IN (SELECT value FROM json_each(:deliveries)) AND state = 'running'
+
 -- name: count_tasks
 SELECT provider, state, count(*), sum(callbacks),
        sum(settled_by = 'poll'), sum(settled_by = 'poll' AND url_key IS NOT NULL),
@@ -83,8 +89,13 @@ SELECT state, count(*) FROM deliveries GROUP BY state
 -- name: queues
 -- What each handler has before it, from the partial indexes alone: however much is settled, it costs nothing.
 -- A run that was replayed is settled history: of the discarded ones the latest run counts.
-SELECT handler, 'pending', count(*), min(due_at) FROM deliveries INDEXED BY deliveries_due
-WHERE state = 'pending' GROUP BY handler
+SELECT handler, 'pending', sum(waiting), min(due_at) FROM (
+    SELECT handler, count(*) AS waiting, min(due_at) AS due_at FROM deliveries INDEXED BY deliveries_due
+    WHERE state = 'pending' AND parked = 0 GROUP BY handler
+    UNION ALL
+    SELECT handler, count(*), min(due_at) FROM deliveries INDEXED BY deliveries_parked
+    WHERE state = 'pending' AND parked = 1 GROUP BY handler)
+GROUP BY handler
 UNION ALL
 SELECT handler, 'running', count(*), NULL FROM deliveries INDEXED BY deliveries_running
 WHERE state = 'running' GROUP BY handler
@@ -95,7 +106,7 @@ WHERE d.state = 'discarded' AND NOT EXISTS (
 GROUP BY d.handler
 
 -- name: count_attempts
-SELECT outcome, count(*) FROM attempts WHERE outcome IS NOT NULL GROUP BY outcome
+SELECT outcome, count(*) FROM attempts GROUP BY outcome
 
 -- name: count_rejections
 SELECT provider, reason, sum(count), sum(CASE WHEN day >= :since THEN count ELSE 0 END)

@@ -8,17 +8,17 @@ from datetime import datetime
 from ringback.ledger.protocol import DoneStep
 from ringback.ledger.queries import load
 from ringback.ledger.sqlite import rows
-from ringback.model import microseconds
+from ringback.model import Attempt, microseconds
 
 SQL = load("sqlite/steps.sql")
 
 
-def finish(db: sqlite3.Connection, done: Sequence[tuple[str, str, datetime]]) -> Sequence[bool]:
+def finish(db: sqlite3.Connection, done: Sequence[tuple[Attempt, str, datetime]]) -> Sequence[bool]:
     """Record steps of attempts; inside the writer's transaction."""
-    data = rows.parameter([[attempt, name, microseconds(now)] for attempt, name, now in done])
+    data = rows.parameter([[attempt.delivery_id, attempt.id, name, microseconds(now)] for attempt, name, now in done])
     db.execute(SQL["finish_steps"], {"rows": data})
     current = {row[0] for row in db.execute(SQL["current_attempts"], {"rows": data})}
-    return [attempt in current for attempt, _, _ in done]
+    return [attempt.id in current for attempt, _, _ in done]
 
 
 def done_before(db: sqlite3.Connection, deliveries: Sequence[int]) -> Mapping[str, frozenset[str]]:

@@ -3,17 +3,16 @@
 -- name: finish_steps
 -- The fence: only the delivery's current attempt can record. A step that is recorded already stays as it is.
 INSERT INTO steps (event_seq, handler, name, attempt, done_at)
-SELECT d.event_seq, d.handler, json_extract(value, '$[1]'), a.id, json_extract(value, '$[2]')
+SELECT d.event_seq, d.handler, json_extract(value, '$[2]'), d.attempt, json_extract(value, '$[3]')
 FROM json_each(:rows)
-JOIN attempts a ON a.id = json_extract(value, '$[0]')
-JOIN deliveries d ON d.seq = a.delivery_seq AND d.attempt = a.id AND d.state = 'running'
-WHERE true
+JOIN deliveries d ON d.id = json_extract(value, '$[0]')
+WHERE d.attempt = json_extract(value, '$[1]') AND d.state = 'running'
 ON CONFLICT (event_seq, handler, name) DO NOTHING
 
 -- name: current_attempts
-SELECT a.id FROM json_each(:rows)
-JOIN attempts a ON a.id = json_extract(value, '$[0]')
-JOIN deliveries d ON d.seq = a.delivery_seq AND d.attempt = a.id AND d.state = 'running'
+SELECT d.attempt FROM json_each(:rows)
+JOIN deliveries d ON d.id = json_extract(value, '$[0]')
+WHERE d.attempt = json_extract(value, '$[1]') AND d.state = 'running'
 
 -- name: claimed_steps
 SELECT d.id AS delivery_id, s.name FROM deliveries d

@@ -13,7 +13,7 @@ from ringback.model import Arrival, Callback, Kind, Origin, Receipt, Source, Tas
 
 SQL = load("sqlite/tasks.sql")
 ADOPTION = (
-    *("count_copies", "drop_attempts", "drop_deliveries", "drop_events"),
+    *("count_copies", "free", "keys", "drop_attempts", "drop_deliveries", "drop_events"),
     *("standings", "events", "callbacks", "state", "counters", "children", "delete"),
 )
 Record = Callable[[sqlite3.Connection, Sequence[Arrival]], Sequence[Receipt]]

@@ -72,6 +72,17 @@ FROM events e
 WHERE e.fact_key > :unknown || ':' AND e.fact_key < :unknown || ';'
   AND events.fact_key = :task || substr(e.fact_key, length(:unknown) + 1)
 
+-- name: adopt_free
+-- What waits behind a delivery that is about to be dropped would wait for ever.
+UPDATE deliveries SET parked = 0 WHERE parked = 1 AND state = 'pending' AND (handler, key) IN (
+    SELECT d.handler, d.key FROM deliveries d JOIN events e ON e.seq = d.event_seq
+    WHERE e.fact_key > :unknown || ':' AND e.fact_key < :unknown || ';')
+
+-- name: adopt_keys
+-- What runs by the task that is to be no more, or waits for one that does, goes by the other one now.
+UPDATE deliveries SET key = :task WHERE key = :unknown AND event_seq IN (
+    SELECT seq FROM events WHERE fact_key > :unknown || ':' AND fact_key < :unknown || ';')
+
 -- name: adopt_drop_attempts
 DELETE FROM attempts WHERE delivery_seq IN (
     SELECT d.seq FROM deliveries d JOIN events e ON e.seq = d.event_seq

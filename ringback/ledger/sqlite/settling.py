@@ -1,0 +1,136 @@
+"""How attempts end: settled by their worker behind the fence, or taken from one that fell silent.
+
+Called by `turn` and, for heartbeats, by the ledger and `heart`; each function runs inside a transaction.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from ringback import lifecycle
+from ringback.ledger.queries import chunks, load
+from ringback.ledger.sqlite import rows
+from ringback.ledger.turns import Process, Registration, Settled
+from ringback.model import Delivery, DeliveryState, Outcome, microseconds
+from ringback.retry import Policy
+
+SQL = load("sqlite/settling.sql")
+
+FELL_SILENT = "its worker died or fell silent"
+
+Beat = tuple[Process, datetime, datetime, Mapping[str, Registration], bool]
+
+
+def settle(db: sqlite3.Connection, settled: Sequence[Settled]) -> tuple[bool, ...]:
+    """Close attempts and move their deliveries; False for each that no longer was the current one."""
+    if not settled:
+        return ()
+    moved: dict[str, int] = {}
+    keys: set[tuple[str, str]] = set()
+    for statement, values in chunks(SQL["settle_deliveries"], [_move(item) for item in settled]):
+        for seq, attempt, handler, key in db.execute(statement, values).fetchall():
+            moved[attempt] = seq
+            if key is not None:
+                keys.add((handler, key))
+    closed = [_attempt(moved[item.attempt.id], item) for item in settled if item.attempt.id in moved]
+    _insert_attempts(db, closed)
+    free(db, keys)
+    return tuple(item.attempt.id in moved for item in settled)
+
+
+def free(db: sqlite3.Connection, keys: Iterable[tuple[str, str]]) -> None:
+    """Let the next of each key (with its handler) go on: the one before it ends, or is to be tried again later."""
+    if waiting := sorted(keys):
+        db.execute(SQL["free_parked"], {"keys": rows.text(waiting)})
+
+
+def _move(item: Settled) -> tuple[Any, ...]:
+    """Write an end, in the order of `settle_deliveries`."""
+    again = item.state is DeliveryState.PENDING
+    return (
+        item.attempt.delivery_id,
+        item.attempt.id,
+        item.state._value_,
+        rows.micros(item.due_at),
+        not item.counted,
+        None if again else microseconds(item.finished_at),
+        item.error,
+    )
+
+
+def _attempt(delivery_seq: int, item: Settled) -> tuple[Any, ...]:
+    """Write an attempt, in the order of `insert_attempts`."""
+    attempt = item.attempt
+    return (
+        attempt.id,
+        delivery_seq,
+        attempt.number,
+        attempt.worker,
+        microseconds(attempt.started_at),
+        microseconds(item.finished_at),
+        item.outcome._value_,
+        item.error,
+        item.traceback,
+    )
+
+
+def _insert_attempts(db: sqlite3.Connection, closed: Sequence[tuple[Any, ...]]) -> None:
+    for statement, values in chunks(SQL["insert_attempts"], closed):
+        db.execute(statement, values)
+
+
+def beat(db: sqlite3.Connection, beats: Sequence[Beat]) -> Sequence[Sequence[Delivery]]:
+    """Note who lives and what it has code for, and take from the silent what they hold."""
+    return [_beat(db, *one) for one in beats]
+
+
+def _beat(
+    db: sqlite3.Connection,
+    process: Process,
+    now: datetime,
+    dead_before: datetime,
+    handlers: Mapping[str, Registration],
+    leaving: bool,
+) -> Sequence[Delivery]:
+    if leaving:
+        db.execute(SQL["forget_process"], {"id": process.id})
+    else:
+        values = {name: getattr(process, name) for name in ("id", "role", "host", "pid")}
+        times = {"started_at": microseconds(process.started_at), "now": microseconds(now)}
+        db.execute(SQL["upsert_process"], values | times)
+    if handlers:
+        data = [_registered(name, found) for name, found in handlers.items()]
+        db.execute(SQL["upsert_handlers"], {"rows": rows.text(data), "now": microseconds(now)})
+    dead = {"dead_before": microseconds(dead_before)}
+    lapsed = db.execute(SQL["lapsed_deliveries"], dead).fetchall()
+    if lapsed:
+        _lapse(db, lapsed, now)
+    db.execute(SQL["forget_dead"], dead)
+    if not lapsed:
+        return []
+    cursor = db.execute(SQL["deliveries_by_seq"], {"deliveries": rows.text([row[0] for row in lapsed])})
+    cursor.row_factory = sqlite3.Row
+    return [rows.delivery(row) for row in cursor]
+
+
+def _registered(name: str, found: Registration) -> list[Any]:
+    return [name, rows.text(found.patterns), found.attempts, rows.micros(found.since)]
+
+
+def _lapse(db: sqlite3.Connection, lapsed: Sequence[tuple[Any, ...]], now: datetime) -> None:
+    """Close the attempts of these deliveries, as `lapsed_deliveries` gives them."""
+    ended, closed, moment = [], [], microseconds(now)
+    for seq, attempts, lapses, most, attempt, begun, worker, started_at, _, _ in lapsed:
+        policy = Policy() if most is None else Policy(attempts=most)
+        what = lifecycle.settle(attempts, Outcome.LAPSED, policy, now, 0.0, lapses=lapses)
+        given_up = what.state is DeliveryState.DISCARDED
+        reason = f"given up: {FELL_SILENT} {lapses + 1} times" if given_up else FELL_SILENT
+        settled_at = moment if given_up else None
+        ended.append((seq, what.state._value_, rows.micros(what.due_at), not what.counted, settled_at, reason))
+        outcome = Outcome.LAPSED._value_
+        closed.append((attempt, seq, begun, worker, started_at, moment, outcome, FELL_SILENT, None))
+    for statement, values in chunks(SQL["lapse_deliveries"], ended):
+        db.execute(statement, values)
+    _insert_attempts(db, closed)
+    free(db, {(handler, key) for *_, handler, key in lapsed if key is not None})
