@@ -4,11 +4,9 @@ A knob is declared here alone; docs/reference/settings.md is tested against this
 environment.
 """
 
-import difflib
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
@@ -18,17 +16,18 @@ from ringback import settings_values as read
 from ringback.errors import SettingsError
 from ringback.model import Confirm, Trust
 from ringback.providers import CATALOGUE, Provider
-from ringback.providers.custom_table import KEYS_OF_CUSTOM, Common, read_custom
 from ringback.providers.signatures import Key
-from ringback.providers.table import Keys, TableError, dotted, nearest, unknown_key
+from ringback.providers.table import dotted
 from ringback.secret_file import read_secret, secret_path
 from ringback.settings_file import ConfigFile
+from ringback.settings_reading import PREFIX as PREFIX
+from ringback.settings_reading import Declared, keys_of
+from ringback.settings_reading import Knob as Knob
+from ringback.settings_reading import variable_name as variable_name
 from ringback.settings_values import Allowed
 from ringback.settings_values import Secret as Secret
 
-PREFIX = "RINGBACK_"
 CONFIG_FILE = "ringback.toml"
-EMPTY_IS_WRONG = frozenset({"RINGBACK_SECRET"})
 
 
 def _knob(parse: Callable[[str], Any], doc: str, default: Any = None, *, secret: bool = False) -> Any:
@@ -187,25 +186,19 @@ class Settings:
         """
         environ = os.environ if environ is None else environ
         file = ConfigFile.read((directory or Path.cwd()) / CONFIG_FILE)
-        try:
-            values, catalogue = _from_file(file)
-        except TableError as error:
-            raise file.error(error.keys, str(error)) from None
-        of_file = set(values)
-        for name, value in _our_variables(environ, known := knobs(catalogue)):
-            knob = _knob_of_variable(name, known)
-            values[knob] = _parse(name, knob, value)
-            of_file.discard(knob)
+        of_file, catalogue = DECLARED.from_file(file)
+        of_environ = DECLARED.from_environ(environ, catalogue)
+        values = of_file | of_environ
         if port := environ.get("PORT", "").strip():
             if (None, "port") not in values:
-                values[None, "port"] = _parse("PORT", (None, "port"), port)
+                values[None, "port"] = DECLARED.parse("PORT", (None, "port"), port)
             values.setdefault((None, "host"), "0.0.0.0")  # noqa: S104 -- PORT means: a platform routes to us
         general = {name: value for (provider, name), value in values.items() if provider is None}
         try:
             settings = cls(**general, providers=_provider_settings(values), catalogue=catalogue)
         except _KnobError as error:
-            if error.knob in of_file:
-                keys = _keys_of(error.knob)
+            if error.knob in of_file and error.knob not in of_environ:
+                keys = keys_of(error.knob)
                 raise file.error(keys, f"{dotted(keys)}: {error.text}") from None
             raise
         return settings.with_secret_file()
@@ -239,9 +232,6 @@ class Settings:
                 yield provider.api_key
 
 
-Knob = tuple[str | None, str]  # provider (None: general), field name
-
-
 class _KnobError(SettingsError):
     """A setting does not fit its provider."""
 
@@ -251,143 +241,12 @@ class _KnobError(SettingsError):
         self.text = text
 
 
-GENERAL: Mapping[str, "Field[Any]"] = MappingProxyType({f.name: f for f in fields(Settings) if "parse" in f.metadata})
-PER_PROVIDER: Mapping[str, "Field[Any]"] = MappingProxyType({f.name: f for f in fields(ProviderSettings)})
-
-
-def variable_name(knob: Knob) -> str:
-    """Give the environment variable of a knob."""
-    provider, name = knob
-    return PREFIX + (f"{provider}_{name}" if provider else name).upper()
-
-
-def knobs(catalogue: Mapping[str, Provider] = CATALOGUE) -> Mapping[str, Knob]:
-    """Give every knob by its variable."""
-    general: list[Knob] = [(None, name) for name in GENERAL]
-    per_provider: list[Knob] = [(provider, name) for provider in catalogue for name in PER_PROVIDER]
-    return {variable_name(knob): knob for knob in general + per_provider}
-
-
-KNOBS: Mapping[str, Knob] = MappingProxyType(knobs())
-
-
-def _our_variables(environ: Mapping[str, str], known: Mapping[str, Knob]) -> Iterator[tuple[str, str]]:
-    """Give the RINGBACK_ variables that are set, without what tests and Kubernetes put there.
-
-    An empty one is not set, as compose files write it; but an empty secret is a mistake to stop at, since `up` would
-    make another one in its place.
-    """
-    foreign = []
-    for name in sorted(environ):
-        value = environ[name]
-        if not name.startswith(PREFIX) or name.startswith("RINGBACK_TEST_"):
-            continue
-        # Kubernetes injects these for a Service that is called ringback.
-        if name.startswith(("RINGBACK_SERVICE_", "RINGBACK_PORT_")) or (
-            name == "RINGBACK_PORT" and value.startswith("tcp://")
-        ):
-            foreign.append(name)
-            continue
-        if value or name in EMPTY_IS_WRONG or name not in known:
-            yield name, value
-    if foreign:
-        # Settings come before logging is set up, so this one line goes to standard error as it is.
-        print(f"warning: ignoring {', '.join(foreign)} (set by Kubernetes for a Service)", file=sys.stderr)
-
-
-def _knob_of_variable(name: str, known: Mapping[str, Knob]) -> Knob:
-    try:
-        return known[name]
-    except KeyError:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else "see docs/reference/settings.md"
-        raise SettingsError(f"{name} is not a setting: {hint}") from None
-
-
-def _parse(label: str, knob: Knob, value: str) -> Any:
-    provider, name = knob
-    metadata = (PER_PROVIDER if provider else GENERAL)[name].metadata
-    try:
-        return metadata["parse"](read.unquoted(value) if metadata["secret"] else value)
-    except ValueError as error:
-        raise SettingsError(f"{label}: {error}") from None
-
-
-def _from_file(file: ConfigFile) -> tuple[dict[Knob, Any], Mapping[str, Provider]]:
-    """Read what the file sets, and the catalogue with the providers that it describes.
-
-    Raises:
-        TableError: says what was expected, and under which keys.
-    """
-    values: dict[Knob, Any] = {}
-    catalogue = dict(CATALOGUE)
-    providers = file.values.get("providers", {})
-    for name, entries in _tables(providers):
-        keys: Keys = ("providers", name)
-        own = name not in CATALOGUE
-        if own and "scheme" not in entries:
-            _check_described(keys, name, entries)
-        _collect(keys, name, {key: value for key, value in entries.items() if not own or key in PER_PROVIDER}, values)
-        if own:
-            given = Common(**{knob: values.get((name, knob)) for knob in ("base_url", "jwks_url", "confirm")})
-            catalogue[name] = read_custom(name, entries, keys, given, PER_PROVIDER)
-    _collect((), None, {key: value for key, value in file.values.items() if key != "providers"}, values)
-    return values, catalogue
-
-
-def _check_described(keys: Keys, name: str, entries: Mapping[str, Any]) -> None:
-    """Refuse a table of nobody we know that has no scheme, unless other keys describe a provider: then only that lacks.
-
-    Raises:
-        TableError: names the misspelt scheme, or a provider that may be meant.
-    """
-    for misspelt in difflib.get_close_matches("scheme", [key for key in entries if key not in PER_PROVIDER], n=1):
-        raise unknown_key((*keys, misspelt), "did you mean scheme?")
-    if not KEYS_OF_CUSTOM & entries.keys():
-        hint = "or the scheme of a provider of your own (docs/how-to/custom-provider.md)"
-        raise TableError(keys, f"{nearest(name, sorted(CATALOGUE)).removesuffix('?')}, {hint}")
-
-
-def _tables(providers: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    if not isinstance(providers, dict) or not all(isinstance(entries, dict) for entries in providers.values()):
-        raise TableError(("providers",), "expected a table per provider, for example [providers.qingbo]")
-    yield from providers.items()
-
-
-def _collect(keys: Keys, provider: str | None, entries: Mapping[str, Any], into: dict[Knob, Any]) -> None:
-    known = PER_PROVIDER if provider else GENERAL
-    for name, value in entries.items():
-        where: Keys = (*keys, name)
-        if name not in known:
-            raise unknown_key(where, _hint(provider, name, known))
-        into[provider, name] = _file_value(where, (provider, name), value)
-
-
-def _hint(provider: str | None, name: str, known: Mapping[str, Any]) -> str:
-    if provider and name in KEYS_OF_CUSTOM:
-        return f"{provider} is built in; to describe a provider of your own, choose another name"
-    return nearest(name, known if provider else [*known, "providers"])
-
-
-def _file_value(keys: Keys, knob: Knob, value: Any) -> Any:
-    provider, name = knob
-    if provider and name == "secret":
-        return read.secrets_of_file(value, keys)
-    if isinstance(value, dict):
-        raise TableError(keys, "expected a value, got a table")
-    if isinstance(value, list) and name != "secret":
-        raise TableError(keys, "expected a value, got a list")
-    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    try:
-        return (PER_PROVIDER if provider else GENERAL)[name].metadata["parse"](text)
-    except ValueError as error:
-        raise TableError(keys, str(error)) from None
-
-
-def _keys_of(knob: Knob) -> Keys:
-    """Give where a setting stands in the file."""
-    provider, name = knob
-    return ("providers", provider, name) if provider else (name,)
+DECLARED = Declared(
+    general=MappingProxyType({f.name: f for f in fields(Settings) if "parse" in f.metadata}),
+    per_provider=MappingProxyType({f.name: f for f in fields(ProviderSettings)}),
+)
+GENERAL, PER_PROVIDER = DECLARED.general, DECLARED.per_provider
+KNOBS: Mapping[str, Knob] = MappingProxyType(DECLARED.variables())
 
 
 def _provider_settings(values: Mapping[Knob, Any]) -> dict[str, ProviderSettings]:
