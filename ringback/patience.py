@@ -21,6 +21,7 @@ class Patience(Generic[Item]):
         self._give_up = give_up
         self._waiting: list[tuple[float, Item]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._due_at = 0.0  # when the timer should fire
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def add(self, item: Item, seconds: float, loop: asyncio.AbstractEventLoop | None = None) -> None:
@@ -29,12 +30,23 @@ class Patience(Generic[Item]):
         self._waiting.append((loop.time() + seconds, item))
         if self._timer is None or self._loop is not loop:  # a loop that has ended took its timer along
             self._loop = loop
-            self._timer = loop.call_later(LOOK_SECONDS, self._look, loop)
+            self._set_timer(loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now, waiting = loop.time(), self._waiting
+        if now > self._due_at + LOOK_SECONDS:
+            # The loop was blocked, and answers that came meanwhile stand behind this timer: let them in first.
+            self._due_at = now
+            loop.call_soon(loop.call_soon, self._look, loop)
+            return
         self._waiting = [entry for entry in waiting if entry[0] > now and not self._is_over(entry[1])]
         for deadline, item in waiting:
             if deadline <= now and not self._is_over(item):
                 self._give_up(item)
-        self._timer = loop.call_later(LOOK_SECONDS, self._look, loop) if self._waiting else None
+        self._timer = None
+        if self._waiting:
+            self._set_timer(loop)
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._due_at = loop.time() + LOOK_SECONDS
+        self._timer = loop.call_later(LOOK_SECONDS, self._look, loop)
