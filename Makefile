@@ -5,10 +5,11 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	&& { echo $$p; break; }; done)
 BIN := .venv/bin
 READY := .venv/.ready
+PEERS := .venv/peers/.ready
 PURE := ringback/model.py,ringback/lifecycle.py,ringback/retry.py,ringback/ledger/fold.py,ringback/providers/*
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test check fast slow wheel torture oracles run bench fmt lock clean
+.PHONY: demo test check fast slow wheel torture oracles run bench peers fmt lock clean
 
 demo: $(READY)  ## see it happen: sandbox, receiver, worker, poller, every fault
 	@$(BIN)/ringback demo
@@ -52,9 +53,14 @@ oracles: $(READY)  ## the official libraries asked at length: other requests eac
 run: $(READY)  ## receiver, worker and poller in one process
 	@$(BIN)/ringback up
 
-bench: $(READY)  ## durable callbacks per second, beside a bare route; what verifying one costs
+bench: $(READY) $(PEERS)  ## callbacks and deliveries per second and their latency, beside others; what verifying costs
 	@$(BIN)/python -m bench.ingest
 	@$(BIN)/python -m bench.verify
+	@$(BIN)/python -m bench.process
+	@$(BIN)/python -m bench.process --claims
+	@$(BIN)/python -m bench.latency
+
+peers: $(PEERS)  ## the tools that `make bench` compares with, in an environment of their own
 
 fmt: $(READY)
 	@$(BIN)/ruff check --fix .
@@ -64,6 +70,8 @@ lock: $(READY)  ## pin the development dependencies anew
 	@$(BIN)/pip install -q uv
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links pyproject.toml --group dev -o requirements-dev.txt
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links --group bench -o requirements-bench.txt
 
 clean:
 	@rm -rf .venv .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
@@ -77,3 +85,9 @@ $(READY): requirements-dev.txt pyproject.toml
 		|| { command -v cc >/dev/null || echo "A C compiler is missing; on Debian and Ubuntu: apt-get install gcc python3-dev"; exit 1; }
 	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	@touch $(READY)
+
+$(PEERS): requirements-bench.txt | $(READY)
+	@echo "== setting up .venv/peers"
+	@$(BIN)/python -m venv .venv/peers
+	@.venv/peers/bin/python -m pip install -q --require-hashes -r requirements-bench.txt
+	@touch $(PEERS)

@@ -1,0 +1,107 @@
+"""How the benchmarks start what they measure: a clean environment, chosen cores, a free port."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.backlog import SECRET
+
+ROOT = Path(__file__).parents[1]
+RINGBACK = (sys.executable, "-m", "ringback.cli")
+Process = subprocess.Popen[bytes]
+
+
+def environment(path: Path, **more: str) -> dict[str, str]:
+    """Give the environment of a command that works on this ledger, without the developer's own settings."""
+    kept = {name: value for name, value in os.environ.items() if name != "PORT" and not name.startswith("RINGBACK_")}
+    return kept | {
+        "RINGBACK_DATABASE_URL": f"sqlite:///{path}",
+        "RINGBACK_SECRET": SECRET,
+        "RINGBACK_LOG_LEVEL": "warning",
+        "RINGBACK_ALLOW_EPHEMERAL": "true",  # the temporary folder may lie in memory
+        **more,
+    }
+
+
+@contextlib.contextmanager
+def pinned(cores: int) -> Iterator[None]:
+    """Let whatever is started within the block, and what that starts in turn, run on so many cores only."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(allowed)[-cores:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def run(command: Sequence[str], cores: int, timeout_seconds: float, environ: dict[str, str] | None = None) -> str:
+    """Run a command to its end on so many cores and give what it printed.
+
+    What was written before is brought to the disk first, so that nobody pays for another's.
+    """
+    os.sync()
+    with pinned(cores):
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True)
+    try:
+        output, _ = process.communicate(timeout=timeout_seconds)
+    finally:
+        _end(process, signal.SIGINT)  # upon which it stops what it has started
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    return output
+
+
+def free_port() -> int:
+    """Find a port that nobody uses right now."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
+
+
+@contextlib.contextmanager
+def started(commands: Sequence[Sequence[str]], environ: dict[str, str], port: int) -> Iterator[None]:
+    """Have these `ringback` commands run during the block, from when the port answers."""
+    processes: list[Process] = []
+    try:
+        for arguments in commands:
+            processes.append(subprocess.Popen((*RINGBACK, *arguments), cwd=ROOT, env=environ))
+            _await_port(port, processes)  # the first makes the port answer
+        yield
+    finally:
+        for process in processes:
+            _end(process, signal.SIGTERM)
+
+
+def _end(process: "subprocess.Popen[Any]", number: signal.Signals) -> None:
+    if process.poll() is None:
+        process.send_signal(number)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _await_port(port: int, processes: Sequence[Process]) -> None:
+    for _ in range(200):
+        for process in processes:
+            if process.poll() is not None:
+                raise SystemExit(f"{process.args!r} ended with {process.returncode}")
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=1).close()
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise SystemExit("the receiver did not start within 10 s")
