@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeVar
@@ -30,7 +31,7 @@ DEFAULT_RETRY = Policy()
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Handler:
     """One function of the user's, with what it listens for and how it is run."""
 
@@ -45,7 +46,7 @@ class Handler:
     ordered: bool = False  # of one task, one at a time and in the order of its states
     since: datetime | timedelta | None = None  # past events are wanted too, from then on
 
-    @property
+    @cached_property
     def asynchronous(self) -> bool:
         """Tell whether it runs on the event loop (`async def`) or on a thread (`def`)."""
         call = getattr(self.function, "__call__", None)  # noqa: B004 -- an object with `async def __call__`

@@ -4,7 +4,6 @@ The tables at the top are the truth; docs/reference/lifecycle.md is tested again
 every fact that arrives, by `receiver.settler` for every attempt that ends, and by the ledger for those that lapse.
 """
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -74,8 +73,7 @@ def advance(state: TaskState, settled_by: Source | None, status: TaskState, sour
     return Advance(state=state, settled_by=settled_by, standing=standing)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
+class Settlement(Struct, frozen=True, kw_only=True):
     """What an attempt's end does to its delivery."""
 
     state: DeliveryState

@@ -315,7 +315,7 @@ def microseconds(moment: datetime) -> int:
 
 def moment(value: int) -> datetime:
     """Give back the moment that `microseconds` stored."""
-    return EPOCH + timedelta(microseconds=value)
+    return EPOCH + timedelta(0, 0, value)  # by place: named, it takes twice as long
 
 
 def new_id(prefix: str, now: datetime) -> str:

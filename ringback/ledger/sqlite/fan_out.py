@@ -57,13 +57,15 @@ def fan_out(
     begun: list[Work] = []
     owed: list[tuple[Any, ...]] = []
     events: list[int] = []
+    alike: dict[tuple[str, str, str | None], list[str]] = {}  # most events of a batch are wanted by the same handlers
     for seq, event, task, model in _waiting(db, turn):
         events.append(seq)
-        for handler in wanted:
-            if not handler.wants(event.type, event.provider, model):
-                continue
-            work = _begin(turn, event, task, handler.name) if may_begin(handler.name) else None
-            owed.append(_delivery(turn, seq, handler.name, work))
+        kind = (event.type, event.provider, model)
+        if (names := alike.get(kind)) is None:
+            names = alike[kind] = [handler.name for handler in wanted if handler.wants(*kind)]
+        for name in names:
+            work = _begin(turn, event, task, name) if may_begin(name) else None
+            owed.append(_delivery(turn, seq, name, work))
             if work is not None:
                 begun.append(work)
     _insert(db, owed)
