@@ -30,13 +30,15 @@ Submit = Callable[..., Awaitable[Task]]  # takes what `Submitter.submit` takes
 class Actions:
     """What the handler of one attempt can do. Made in the worker's event loop, and bound to it."""
 
-    def __init__(self, work: Work, finish: Finish, submit: Submit | None) -> None:
+    def __init__(
+        self, work: Work, finish: Finish, submit: Submit | None, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
         self._work = work
         self._finish = finish
         self._submit = submit
         self._done = set(work.steps)
         self._begun: set[str] = set()
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop or asyncio.get_running_loop()
 
     def once(self, name: str) -> AbstractAsyncContextManager[bool]:
         """Give the block of one step."""

@@ -12,21 +12,23 @@ from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
-from structlog.contextvars import bind_contextvars
-
-from receiver import threads
+from receiver import handlers, options, threads
 from receiver.handlers import Event, Handler
 from receiver.outcomes import Discard, Retry, Snooze
 from receiver.threads import DaemonPool, Returned
+from ringback.logs import ATTEMPT
 from ringback.model import Outcome
 
 ERROR_CHARS = 500
 TRACEBACK_CHARS = 8_000
 CHOICES = (Snooze, Discard, Retry)
 LINGER_SECONDS = 1.0  # how long a cancelled coroutine may take to clean up
-OUR_FILES = frozenset({__file__, threads.__file__})  # frames of these are no news to the user
+OUR_FILES = frozenset(
+    {__file__, handlers.__file__, options.__file__, threads.__file__}
+)  # frames of these are no news to the user
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +48,13 @@ class Running:
     __slots__ = ("_body", "_given_up", "_linger", "_on_end", "_thread", "over")
 
     def __init__(
-        self, handler: Handler, event: Event, fields: dict[str, Any], pool: DaemonPool, on_end: Callable[[Ended], None]
+        self,
+        handler: Handler,
+        event: Event,
+        fields: dict[str, Any],
+        pool: DaemonPool,
+        on_end: Callable[[Ended], None],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._on_end = on_end
         self._given_up: Ended | None = None
@@ -54,11 +62,9 @@ class Running:
         self.over = False
         # Tasks and threads copy the context where they are made: what the handler logs carries these ids.
         context = copy_context()
-        context.run(bind_contextvars, **fields)
-        self._thread = None if handler.asynchronous else context.run(pool.submit, handler.function, event)
-        self._body = asyncio.get_running_loop().create_task(
-            _body(handler, event, self._thread), name=handler.name, context=context
-        )
+        context.run(ATTEMPT.set, fields)
+        self._thread = None if handler.asynchronous else context.run(pool.submit, partial(_call, handler), event)
+        self._body = loop.create_task(_body(handler, event, self._thread), name=handler.name, context=context)
         self._body.add_done_callback(self._end)
 
     def time_out(self, timeout_seconds: float) -> None:
@@ -74,7 +80,7 @@ class Running:
             return
         self._given_up = ended
         self._body.cancel()
-        self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._abandon)
+        self._linger = self._body.get_loop().call_later(LINGER_SECONDS, self._abandon)
 
     def _abandon(self) -> None:
         assert self._given_up is not None  # noqa: S101 -- only then the timer runs
@@ -118,14 +124,18 @@ async def _body(handler: Handler, event: Event, thread: Thread | None) -> BaseEx
     Nothing but a cancellation leaves here as an exception.
     """
     try:
-        if handler.key is not None:
-            handler.key_of(event)  # where the worker could not tell the key, this says why
-        returned = await (handler.function(event) if thread is None else _result(thread))
+        returned = await (_call(handler, event) if thread is None else _result(thread))
     except asyncio.CancelledError:
         raise
     except BaseException as error:
         return error
     return returned if isinstance(returned, CHOICES) else None
+
+
+def _call(handler: Handler, event: Event) -> Any:
+    if handler.key is not None:
+        handler.key_of(event)  # where the worker could not tell the key, this says why
+    return handler.function(event)
 
 
 async def _result(thread: Thread) -> Any:

@@ -4,6 +4,7 @@ Called by `handlers` alone, when the user's module is imported.
 """
 
 import difflib
+import inspect
 import re
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +19,7 @@ MOST_ATTEMPTS = 1_000_000
 MOST_FACTOR = 1_000
 MOST_AT_ONCE = 1_000_000
 KEY_CHARS = 200
+MOST_SINCE = timedelta(days=36_500)
 PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 RATE = re.compile(r"(\d{1,7})\s*/\s*(s|sec|second|m|min|minute|h|hour|d|day)")
 
@@ -97,19 +99,33 @@ def check_concurrency(concurrency: Any) -> None:
 
 def check_serial(key: Any, ordered: Any) -> None:
     """Check what runs one at a time."""
-    if key is not None and not callable(key):
-        raise HandlersError(f"key={key!r}: expected a function of the event, such as key=lambda event: event.task.id")
+    if key is not None and not _is_plain_function(key):
+        raise HandlersError(
+            f"key={key!r}: expected a plain function of the event, such as key=lambda event: event.task.id"
+        )
     if not isinstance(ordered, bool):
         raise HandlersError(f"ordered={ordered!r}: expected True or False")
     if ordered and key is not None:
         raise HandlersError("ordered=True runs the events of one task one at a time already; leave key= out")
 
 
+def _is_plain_function(key: Any) -> bool:
+    if not callable(key) or inspect.iscoroutinefunction(key):
+        return False
+    try:
+        inspect.signature(key).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # some that are written in C do not tell what they take
+        return True
+    return True
+
+
 def check_since(since: Any) -> None:
     """Check from when on past events are wanted."""
     if isinstance(since, datetime) and since.tzinfo is None:
         raise HandlersError(f"since={since!r}: this time has no zone; write datetime(…, tzinfo=UTC)")
-    if isinstance(since, timedelta) and since <= timedelta(0):
+    if isinstance(since, timedelta) and not timedelta(0) < since <= MOST_SINCE:
         raise HandlersError(f"since={since!r}: expected a time span into the past, such as timedelta(days=7)")
     if not (since is None or isinstance(since, datetime | timedelta)):
         raise HandlersError(

@@ -117,6 +117,7 @@ class Worker:
     @asynccontextmanager
     async def _session(self) -> AsyncIterator["tuple[asyncio.Task[Any], ...]"]:
         """Hold what a working worker holds: the user's lifespan and two chores. At the end drain and leave."""
+        self._loop = asyncio.get_running_loop()  # asked for once: each time costs a system call
         async with self._lifespan() as self._state:
             log.info("worker.started", worker=self.process.id, handlers=len(self._handlers))
             chores = (self._background(self._presence.keep()), self._background(self._watch()))
@@ -198,19 +199,20 @@ class Worker:
     def _key(self, keyless: Keyless) -> str:
         """Ask the user's function for a key; one that has none, or whose function fails, shares it with nobody."""
         handler = self._handlers[keyless.delivery.handler]
-        with suppress(Exception):  # its attempt asks again, and fails with what it raised
+        with suppress(BaseException):  # its attempt asks again, and fails with what it raised
             if (key := handler.key_of(Event.of(keyless, self._state))) is not None:
                 return key
         return keyless.delivery.id
 
     def _begin(self, work: Work) -> None:
         handler = self._handlers[work.delivery.handler]
-        event = Event.of(work, self._state, Actions(work, self._finish, self._submit))
+        event = Event.of(work, self._state, Actions(work, self._finish, self._submit, self._loop))
         fields = log_fields(event, handler.name)
         log.debug("delivery.started", **fields)
-        running = Running(handler, event, fields, self._pool, partial(self._end, work, handler, fields))
+        end = partial(self._end, work, handler, fields)
+        running = Running(handler, event, fields, self._pool, end, self._loop)
         self._running[work.attempt.id] = running
-        self._patience.add((running, handler), self._timeout_seconds(handler), asyncio.get_running_loop())
+        self._patience.add((running, handler), self._timeout_seconds(handler), self._loop)
         if lifecycle.runs_alone(work.delivery.lapses):
             self._alone = work.attempt.id
 

@@ -7,21 +7,33 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import suppress
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
 
+# The ids of the attempt that runs: one variable, since to bind each of them costs more than all else of an attempt.
+ATTEMPT: ContextVar[Mapping[str, Any]] = ContextVar("ringback_attempt")
 MAC = re.compile(r"(/callbacks/[a-z0-9]+/task_[0-9A-Za-z_]{1,64})\.[A-Za-z0-9_\-]{32}(?![A-Za-z0-9_\-])")
 HIDDEN = "<secret>"
+NO_IDS: Mapping[str, Any] = MappingProxyType({})
 QUIET = {
     "httpx": logging.WARNING,
     "httpcore": logging.WARNING,
     "aiosqlite": logging.WARNING,
     "asyncio": logging.WARNING,
 }
+
+
+def merge_attempt(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add the ids of the attempt that runs: a processor for whoever sets structlog up without `configure`."""
+    for name, value in ATTEMPT.get(NO_IDS).items():
+        fields.setdefault(name, value)
+    return fields
 
 
 def mask(text: str) -> str:
@@ -113,6 +125,7 @@ def configure(
     )
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        merge_attempt,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

@@ -1,6 +1,6 @@
 """Sets up a process of our own for many small requests; measured with bench/ingest. Never called where we are mounted.
 
-Called by `ringback.cli.server` and `receiver.asgi`, once everything is imported.
+Called by `ringback.cli` and `receiver.asgi`, once everything is imported.
 """
 
 import gc

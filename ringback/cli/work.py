@@ -11,6 +11,7 @@ from ringback.cli.run import load_settings, opened_ledger, run, run_parts
 from ringback.cli.serve import enlist_keys, leave_stragglers, load_handlers, make_worker, open_poller
 from ringback.errors import SettingsError
 from ringback.settings import Settings
+from ringback.tuning import tune
 
 if TYPE_CHECKING:
     from receiver.handlers import Handlers
@@ -81,6 +82,7 @@ async def _work(settings: Settings, handlers: "Handlers") -> None:
 
     async with opened_ledger(settings) as ledger, Submitter(settings, ledger=ledger) as submitter:
         worker = make_worker(settings, ledger, handlers, submitter)
+        tune()
         await run_parts([worker.run])
     leave_stragglers(worker)
 
@@ -108,6 +110,7 @@ async def _once(settings: Settings, handlers: "Handlers | None", limit: float, *
         if handlers is not None:
             async with Submitter(settings, ledger=ledger) as submitter:
                 worker = make_worker(settings, ledger, handlers, submitter)
+                tune()
                 counts["attempts"] = await worker.run_once(max(0.0, deadline - time.monotonic()))
     _report(counts, as_json)
     leave_stragglers(worker)

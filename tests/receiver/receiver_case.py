@@ -109,7 +109,8 @@ def view(**changes: Any) -> Event:
 async def attempted(handler: Handler, pool: DaemonPool, timeout_seconds: float = 5.0) -> Ended:
     """Run one attempt to its end, as a worker does."""
     event, end = view(), asyncio.get_running_loop().create_future()
-    running = Running(handler, event, log_fields(event, handler.name), pool, end.set_result)
+    loop = asyncio.get_running_loop()
+    running = Running(handler, event, log_fields(event, handler.name), pool, end.set_result, loop)
     await asyncio.sleep(0)  # it begins
     await asyncio.wait({end}, timeout=timeout_seconds)
     running.time_out(timeout_seconds)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from receiver import Event, Handlers, attempt
 from receiver.attempt import Ended, Running
 from receiver.threads import DaemonPool
+from ringback.logs import merge_attempt
 from ringback.model import Outcome
 
 from .receiver_case import attempted, view
@@ -191,7 +191,7 @@ async def test_cancelled(pool: DaemonPool, monkeypatch: pytest.MonkeyPatch) -> N
     handlers = Handlers()
     handlers.on("*", name="h")(handler)
     end: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
-    running = Running(handlers["h"], view(), {"event_id": "evt_1"}, pool, end.set_result)
+    running = Running(handlers["h"], view(), {"event_id": "evt_1"}, pool, end.set_result, asyncio.get_running_loop())
     await begun.wait()
     running.release()
     await swallowed.wait()
@@ -208,7 +208,7 @@ async def test_cancelled(pool: DaemonPool, monkeypatch: pytest.MonkeyPatch) -> N
 async def test_log_ids(pool: DaemonPool) -> None:
     """What a handler logs carries the ids, in both kinds; and nothing of it stays behind."""
     seen: list[dict[str, Any]] = []
-    for handler in both(lambda: seen.append(structlog.contextvars.get_contextvars())):
+    for handler in both(lambda: seen.append(dict(merge_attempt(None, "info", {})))):
         await run(handler, pool)
     ids = {
         "task": "task_1",
@@ -219,7 +219,7 @@ async def test_log_ids(pool: DaemonPool) -> None:
         "provider": "qingbo",
     }
     assert seen == [ids, ids]
-    assert structlog.contextvars.get_contextvars() == {}
+    assert merge_attempt(None, "info", {"handler": "mine"}) == {"handler": "mine"}
 
 
 async def test_pool_is_bounded_and_reused() -> None:
