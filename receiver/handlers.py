@@ -45,6 +45,8 @@ class Handler:
     key: Callable[[Event], Any] | None = None  # of one key, one at a time
     ordered: bool = False  # of one task, one at a time and in the order of its states
     since: datetime | timedelta | None = None  # past events are wanted too, from then on
+    stored: bool = False  # not before the results of its event are stored, or storing them was given up
+    soonest: bool = False  # first the events whose results' URLs end soonest; for `receiver.storing`
 
     @cached_property
     def asynchronous(self) -> bool:
@@ -65,6 +67,8 @@ class Handler:
             rate=self.rate,
             keyed=self.key is not None,
             ordered=self.ordered,
+            stored=self.stored,
+            soonest=self.soonest,
         )
 
     def since_when(self, now: datetime) -> datetime | None:
@@ -111,6 +115,7 @@ class Handlers:
         key: Callable[[Event], Any] | None = None,
         ordered: bool = False,
         since: datetime | timedelta | None = None,
+        stored: bool = False,
     ) -> Callable[[Function], Function]:
         """Make the decorated function a handler of these events; used again on the same function, it adds patterns.
 
@@ -130,6 +135,8 @@ class Handlers:
                 be tried again holds up the later ones of its task.
             since: where this handler is new to the ledger, owe it past events too: those received from then on, or
                 within that time span.
+            stored: wait until the results of the event are stored, so that each `event.results[i].stored_url` is there,
+                or until storing them was given up; without RINGBACK_RESULTS_URL nothing is stored or waited for.
 
         Raises:
             HandlersError: a pattern or an option cannot be meant, or the name is taken.
@@ -143,9 +150,11 @@ class Handlers:
         options.check_concurrency(concurrency)
         options.check_serial(key, ordered)
         options.check_since(since)
+        options.check_stored(stored)
         wanted = {
             "timeout_seconds": timeout_seconds, "retry": policy, "concurrency": concurrency,
             "rate": options.read_rate(rate), "key": key, "ordered": ordered or None, "since": since,
+            "stored": stored or None,
         }  # fmt: skip
 
         def register(function: Function) -> Function:
@@ -153,6 +162,18 @@ class Handlers:
             return function
 
         return register
+
+    def plus(self, handler: Handler) -> "Handlers":
+        """Give these handlers and one more, which is not the user's; the same lifespan is around them.
+
+        Raises:
+            HandlersError: the user has one of this name.
+        """
+        if handler.name in self._handlers:
+            raise HandlersError(f"{handler.name!r} is a handler of Ringback's own; give yours another name=")
+        both = Handlers(self.lifespan)
+        both._handlers = self._handlers | {handler.name: handler}
+        return both
 
     def match(self, event_type: str, provider: str, model: str | None = None) -> tuple[Handler, ...]:
         """Give the handlers of such an event, in the order in which they were declared."""
@@ -211,7 +232,7 @@ class Handlers:
             for option, value in wanted.items()
         }
         options.check_serial(agreed["key"], agreed["ordered"] or False)
-        agreed["ordered"] = bool(agreed["ordered"])
+        agreed |= {option: bool(agreed[option]) for option in ("ordered", "stored")}
         patterns = tuple(dict.fromkeys(known.patterns + patterns))
         self._handlers[known.name] = replace(known, patterns=patterns, **agreed)
 

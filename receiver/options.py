@@ -121,6 +121,12 @@ def _is_plain_function(key: Any) -> bool:
     return True
 
 
+def check_stored(stored: Any) -> None:
+    """Check whether results are waited for."""
+    if not isinstance(stored, bool):
+        raise HandlersError(f"stored={stored!r}: expected True or False")
+
+
 def check_since(since: Any) -> None:
     """Check from when on past events are wanted."""
     if isinstance(since, datetime) and since.tzinfo is None:

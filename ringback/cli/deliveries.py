@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ringback.cli import operate
 from ringback.cli.group import CommandGroup, Failure, examples, printable
-from ringback.cli.operate import dry_run_option, reason_option, yes_option
+from ringback.cli.operate import dry_run_option, fresh_option, reason_option, yes_option
 from ringback.cli.options import json_option, limit_option, provider_option, read_age
 from ringback.cli.run import load_settings, opened_ledger, run
 from ringback.errors import NotFound
@@ -104,15 +105,17 @@ def action_options(command: Function) -> Function:
     )
 )
 @action_options
-def replay(**options: Any) -> None:
+@fresh_option
+def replay(fresh: bool, **options: Any) -> None:
     """Run settled deliveries again: a new run of each, with the same event and handler. A worker does the work.
 
     Name them, or choose them by a filter: then the latest run of each counts. Those still pending or running are left
     alone; where they were named the exit code is 1. More than one that you have not named is asked about first.
+    Steps that a handler has recorded are not done again, unless --fresh has them forgotten.
     """
     from ringback.ledger import Replay
 
-    _change(Replay, "replay", "replayed", options)
+    _change(partial(Replay, fresh=fresh), "replay", "replayed", options)
 
 
 @deliveries.command(
@@ -146,7 +149,7 @@ def discard(**options: Any) -> None:
     _change(Discard, "discard", "discarded", options)
 
 
-def _change(kind: "type[Replay | Cancel | Discard]", verb: str, past: str, options: dict[str, Any]) -> None:
+def _change(kind: "Callable[..., Replay | Cancel | Discard]", verb: str, past: str, options: dict[str, Any]) -> None:
     """Do it, and tell."""
     from receiver.web.shapes import owed_shape
     from ringback.cli import show

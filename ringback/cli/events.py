@@ -8,7 +8,7 @@ import click
 
 from ringback.cli import operate
 from ringback.cli.group import CommandGroup, examples, printable
-from ringback.cli.operate import dry_run_option, reason_option, yes_option
+from ringback.cli.operate import dry_run_option, fresh_option, reason_option, yes_option
 from ringback.cli.options import json_option, limit_option, provider_option, read_moment
 from ringback.cli.run import load_settings, opened_ledger, run
 from ringback.errors import NotFound
@@ -86,6 +86,7 @@ def show_event(event_id: str, body: bool, as_json: bool) -> None:
 @click.option("--status", type=click.Choice(STATUSES), help="Only events that say this of a task.")
 @provider_option
 @click.option("--type", "kind", type=click.Choice([kind.value for kind in EventType]), help="Only events of this type.")
+@fresh_option
 @reason_option
 @dry_run_option
 @yes_option
@@ -94,7 +95,8 @@ def replay(since: datetime, until: datetime | None, yes: bool, as_json: bool, **
     """Hand many events to one handler once more, or for the first time: how a new handler catches up.
 
     A new delivery is made of each event that the handler's patterns fit; events of which it has one still pending or
-    running are left alone. Any worker that has its code runs them.
+    running are left alone. Any worker that has its code runs them. Steps that the handler has recorded are not done
+    again, unless --fresh has them forgotten.
     """
     from receiver.web.shapes import event_shape
     from ringback.cli import show

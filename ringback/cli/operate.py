@@ -23,6 +23,9 @@ SHOWN = 5  # records named where there are many
 
 reason_option = click.option("--reason", metavar="TEXT", help="Why; kept and shown.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Count and show the first few; change nothing.")
+fresh_option = click.option(
+    "--fresh", is_flag=True, help="Forget which steps were done (event.once), so that they are done again."
+)
 yes_option = click.option("--yes", is_flag=True, help="Do not ask, however many there are.")
 
 
@@ -36,9 +39,15 @@ class Deed:
     noun: str  # one of what is counted
     plural: str
 
+    @property
+    def fresh(self) -> bool:
+        """Tell whether it is a replay that forgets steps."""
+        return getattr(self.action, "fresh", False)
+
     def counted(self, count: int) -> str:
         """Say how many."""
-        return f"{count:,} {self.noun if count == 1 else self.plural}"
+        how = ", forgetting which steps were done" if self.fresh else ""
+        return f"{count:,} {self.noun if count == 1 else self.plural}{how}"
 
 
 def perform(settings: Settings, deed: Deed, *, named: bool, yes: bool) -> "Done":
@@ -65,7 +74,8 @@ def told(deed: Deed, done: "Done") -> str:
 def shape(deed: Deed, done: "Done", **records: Iterable[Any]) -> dict[str, Any]:
     """Give the same for programs, with the records that are named."""
     named = {name: list(values) for name, values in records.items()}
-    return {"dry_run": deed.action.dry_run, "count": done.count, "left_alone": done.skipped} | named
+    fresh = {"fresh": True} if deed.fresh else {}
+    return {"dry_run": deed.action.dry_run} | fresh | {"count": done.count, "left_alone": done.skipped} | named
 
 
 def on_terminal() -> bool:

@@ -16,7 +16,8 @@ class Query:
     """Which records to list, newest first. None means any; `ids` are those of what is listed.
 
     `text` is a part of a delivery's reason, `before` is later than its creation; `latest` leaves out deliveries that
-    were replayed later.
+    were replayed later. With `since`, tasks of a time are listed by that time: created from then on, and before
+    `before`, or at that moment with an id below `below`, which is how one page follows on another.
     """
 
     provider: str | None = None
@@ -27,7 +28,9 @@ class Query:
     handler: str | None = None
     ids: tuple[str, ...] | None = None
     text: str | None = None
+    since: datetime | None = None
     before: datetime | None = None
+    below: str = ""
     latest: bool = False
     limit: int = 50
 
@@ -51,6 +54,8 @@ class OnDeliveries:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay(OnDeliveries):
     """Make a new run of each settled delivery, never a reset one; without `ids` only of the latest runs."""
+
+    fresh: bool = False  # the steps that were recorded are forgotten, so that they are done again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +84,7 @@ class ReplayEvents:
     by: str
     now: datetime
     reason: str | None = None
+    fresh: bool = False  # the steps that the handler has recorded for these events are forgotten
     dry_run: bool = False
     limit: int = 500  # events looked at in one step
     after: int | None = None

@@ -1,4 +1,4 @@
-"""What a worker and a ledger tell each other in one turn: how attempts ended, what may begin, what begins. Values only.
+"""PURE. What a worker and a ledger tell each other in one turn: how attempts ended, what may begin, what begins.
 
 A turn is one transaction: it stores ended attempts, fans out new events and claims what can start now. Made by
 `receiver.worker`, taken by `protocol.WorkerLedger.turn`.
@@ -51,11 +51,14 @@ class Share(Struct, frozen=True, kw_only=True):
     rate: Rate | None = None  # None: any
     keyed: bool = False  # of one key, which the worker tells (`Turn.keys`), one at a time
     ordered: bool = False  # of one task, one at a time and in the order of its states
+    stored: bool = False  # not before the results of its event are stored, or storing them was given up
+    soonest: bool = False  # of what is due, first those whose results' URLs end soonest
 
     @property
     def limited(self) -> bool:
         """Tell whether there is more to look at than the room."""
-        return self.keyed or self.ordered or self.concurrency is not None or self.rate is not None
+        serial = self.keyed or self.ordered
+        return serial or self.stored or self.soonest or self.concurrency is not None or self.rate is not None
 
 
 class Work(Struct, frozen=True, kw_only=True):

@@ -120,6 +120,38 @@ def test_replaying_many(owed: Ringback) -> None:
     }  # fmt: skip
 
 
+def test_replaying_afresh(owed: Ringback) -> None:
+    """With --fresh the steps that a handler has recorded are forgotten, and both the dry run and the end say so."""
+
+    async def record_step(ledger: Ledger, _: Settings) -> None:
+        now = datetime.now(UTC)
+        process = Seen(id="w3", role="worker", host="here", pid=9, started_at=now)
+        await ledger.beat(process, now, now - timedelta(minutes=1))
+        for work in (await claims(ledger, process, {"app.fail": 2}, now, 2)).works:
+            assert await ledger.finish_step(work.attempt, "charge", now)
+        await ledger.beat(process, now, now - timedelta(minutes=1), leaving=True)
+
+    def steps() -> Counter[int]:
+        rows = document(owed("deliveries", "list", "--state", "pending", "--json"))["deliveries"]
+        return Counter(len(row["steps"]) for row in rows)
+
+    within(record_step)
+    owed("deliveries", "discard", "--state", "pending", "--yes")
+    command = ("deliveries", "replay", "--state", "discarded", "--latest")
+    assert "forgetting" not in owed(*command, "--dry-run").stdout
+    counted = owed(*command, "--fresh", "--dry-run")
+    assert counted.stdout.startswith("would replay 6 deliveries, forgetting which steps were done\nid ")
+    assert "replay 6 deliveries, forgetting which steps were done: say --yes" in owed(*command, "--fresh").stderr
+    assert owed(*command, "--yes").stdout == "replayed 6 deliveries\n"
+    assert steps() == {1: 2, 0: 4}
+    owed("deliveries", "discard", "--state", "pending", "--yes")
+    events = ("events", "replay", "--handler", "app.fail", "--since", "2d", "--fresh")
+    assert document(owed(*events, "--dry-run", "--json"))["fresh"] is True
+    told = owed(*events, "--yes").stdout
+    assert told == "replayed 6 events for app.fail, forgetting which steps were done; left alone: 1 running\n"
+    assert steps() == {0: 6}
+
+
 def test_catching_up(owed: Ringback) -> None:
     """Past events are handed to one handler: a first run for a new one, none beside a run that has not ended."""
 

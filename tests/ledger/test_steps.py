@@ -1,11 +1,12 @@
 """Steps: recorded behind the fence, given to every later attempt, shown to people; and the tasks that follow others."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from msgspec import structs
 
-from ringback.ledger import DoneStep, Ledger, Query, Replay
+from ringback.ledger import DoneStep, Ledger, Query, Replay, ReplayEvents
 from ringback.model import DeliveryState, Outcome, TaskState
 
 from .builders import (
@@ -141,3 +142,39 @@ async def test_a_replay_knows_the_steps_of_earlier_runs(ledger: Ledger) -> None:
     await ledger.act(Replay(query=Query(ids=(work.delivery.id,)), by="me", now=at(200)))
     (again,) = await claim(ledger, seconds=300)
     assert (again.delivery.run, again.attempt.number, again.steps) == (2, 1, frozenset({"charge"}))
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("by_events", [False, True])
+async def test_a_fresh_replay_forgets_steps(ledger: Ledger, fresh: bool, by_events: bool) -> None:
+    """A replay keeps the steps unless it is to be fresh; then only those of the replayed event and handler are gone."""
+    await working(ledger, "g", "h")
+    for number in range(2):
+        await ledger.record(fact(COMPLETED, f"task_{number}", f"p-{number}", seconds=number))
+    await fan_out(ledger, NOW, 10)
+    works = [*await claim(ledger, "g"), *await claim(ledger, "h")]
+    for work in works:
+        assert await ledger.finish_step(work.attempt, "charge", at(101))
+    await settle(ledger, [ended(work, Outcome.SUCCEEDED, SUCCEEDED) for work in works])
+    meant = next(w for w in works if (w.delivery.handler, w.event.task_id) == ("h", "task_0"))
+    replay = Replay(query=Query(ids=(meant.delivery.id,)), by="ada", now=at(200), fresh=fresh)
+    replay_events = ReplayEvents(handler="h", since=NOW, until=at(1), by="ada", now=at(200), fresh=fresh)
+    action = replay_events if by_events else replay
+    assert (await ledger.act(replace(action, dry_run=True))).count == 1
+    assert len((await ledger.deliveries(Query(ids=(meant.delivery.id,))))[0].steps) == 1  # looking changes nothing
+    assert (await ledger.act(action)).count == 1
+    (again,) = await claim(ledger, seconds=300)
+    assert again.steps == (frozenset() if fresh else {"charge"})
+    kept = await ledger.deliveries(Query(ids=tuple(work.delivery.id for work in works if work is not meant)))
+    assert [len(item.steps) for item in kept] == [1, 1, 1]
+
+
+async def test_a_replay_that_does_nothing_forgets_nothing(ledger: Ledger) -> None:
+    """What still runs is not replayed, and the steps that it has recorded stay."""
+    await owed(ledger)
+    (work,) = await claim(ledger)
+    await ledger.finish_step(work.attempt, "charge", at(101))
+    replay = Replay(query=Query(ids=(work.delivery.id,)), by="ada", now=at(200), fresh=True)
+    assert (await ledger.act(replay)).count == 0
+    (shown,) = await ledger.deliveries(Query())
+    assert len(shown.steps) == 1

@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 from ringback import lifecycle
 from ringback.ledger.queries import chunks, load
-from ringback.ledger.sqlite import rows, steps
+from ringback.ledger.sqlite import results, rows, settling, steps
 from ringback.ledger.sqlite.seats import Seats
 from ringback.ledger.sqlite.serial import Serial, Waiting
 from ringback.ledger.turns import Keyless, Turn, Work
 from ringback.model import Attempt, Delivery, DeliveryState, Event, Task, microseconds, moment, new_id
 
 SQL = load("sqlite/claims.sql")
-LOOK = 200  # at least so many are looked at where some may have to be parked
+LOOK = 200  # at least so many are looked at where some may have to wait, or their order is another
+STORING = 60_000_000  # microseconds until it is looked at again what waits for its results, where nothing nudges it
 
 
 class Claimed(NamedTuple):
@@ -22,27 +23,36 @@ class Claimed(NamedTuple):
 
     works: Sequence[Work]
     keyless: Sequence[Keyless]
-    parked: int
+    parked: int  # or put off
     next_due_at: int | None  # of the first that waits, due or not
+
+
+def lock(db: sqlite3.Connection, turn: Turn) -> None:
+    """Keep other turns of the same limited handlers out, before anything is read."""
+    limited = [handler for handler, share in turn.shares.items() if share.limited]
+    if limited or turn.fan_out > 0:
+        db.execute(SQL["lock_turn"], {"handlers": rows.text(limited)})
 
 
 def claim(db: sqlite3.Connection, turn: Turn, seats: Seats) -> Claimed:
     """Take due deliveries, oldest first over all handlers: the one that is asked about first must starve no other."""
     waiting: list[Waiting] = []
+    now = microseconds(turn.now)
     for handler, share in turn.shares.items():
         if (room := seats.room(handler)) > 0:
-            look = max(room, LOOK) if share.keyed or share.ordered else room
-            waiting += map(Waiting._make, db.execute(SQL["next_deliveries"], {"handler": handler, "limit": look}))
+            look = max(room, LOOK) if share.keyed or share.ordered or share.stored or share.soonest else room
+            values = {"handler": handler, "now": now, "limit": look}
+            waiting += map(Waiting._make, db.execute(SQL["next_deliveries"], values))
     waiting.sort(key=lambda one: one[:2])
-    now = microseconds(turn.now)
     due = [one for one in waiting if one.due_at <= now]
     chosen = _together(due, turn.idle)
     seats.closed = len(chosen) < len(due) or any(lifecycle.runs_alone(one.lapses) for one in chosen)
-    taken, keyless, parked = _choose(db, turn, seats, chosen)
+    ready = _soonest_first(db, turn, _stored(db, turn, chosen))
+    taken, keyless, parked = _choose(db, turn, seats, ready)
     return Claimed(
         works=_works(db, turn, taken) if taken else (),
         keyless=_keyless(db, keyless) if keyless else (),
-        parked=parked,
+        parked=parked + len(chosen) - len(ready),
         next_due_at=min((one.due_at for one in waiting), default=None),
     )
 
@@ -66,6 +76,35 @@ def _together(due: Sequence[Waiting], idle: bool) -> Sequence[Waiting]:
     """
     ahead = list(takewhile(lambda one: not lifecycle.runs_alone(one.lapses), due))
     return due[:1] if idle and not ahead else ahead
+
+
+def _stored(db: sqlite3.Connection, turn: Turn, chosen: Sequence[Waiting]) -> Sequence[Waiting]:
+    """Put off what waits until its results are stored; gives the others. What was begun once waits no more."""
+    waits = [one for one in chosen if turn.shares[one.handler].stored and not one.begun]
+    if not waits:
+        return chosen
+    now = microseconds(turn.now)
+    events = results.unstored(db, {one.event_seq for one in waits}, now)
+    late = {one.seq: one for one in waits if one.event_seq in events}
+    if not late:
+        return chosen
+    results.postpone(db, list(late), now + STORING)
+    # What is parked behind one of these may go before it.
+    settling.free(db, {(one.handler, one.key) for one in late.values() if one.key is not None})
+    return [one for one in chosen if one.seq not in late]
+
+
+def _soonest_first(db: sqlite3.Connection, turn: Turn, chosen: Sequence[Waiting]) -> Sequence[Waiting]:
+    """Put deliveries of such handlers in the order in which their results' URLs end; the others keep their place."""
+    places = [place for place, one in enumerate(chosen) if turn.shares[one.handler].soonest]
+    if len(places) < 2:
+        return chosen
+    ends = results.ends(db, {chosen[place].event_seq for place in places}, last=False)
+    in_order = sorted((chosen[place] for place in places), key=lambda one: (ends[one.event_seq], one.seq))
+    ordered = list(chosen)
+    for place, one in zip(places, in_order, strict=True):
+        ordered[place] = one
+    return ordered
 
 
 def _choose(
@@ -120,7 +159,9 @@ def _keyless(db: sqlite3.Connection, found: Sequence[Waiting]) -> list[Keyless]:
 def _events(db: sqlite3.Connection, found: Sequence[Waiting]) -> dict[int, tuple[Event, Task | None]]:
     cursor = db.execute(SQL["events_with_tasks"], {"events": rows.text(list({one.event_seq for one in found}))})
     read = rows.EventsWithTasks(cursor)
-    return {row[0]: (read.event(row), read.task(row)) for row in cursor.fetchall()}
+    found_rows = cursor.fetchall()
+    events = results.with_stored(db, {row[0]: read.event(row) for row in found_rows})
+    return {row[0]: (events[row[0]], read.task(row)) for row in found_rows}
 
 
 def _delivery(one: Waiting, event: Event, attempt: Attempt | None = None) -> Delivery:

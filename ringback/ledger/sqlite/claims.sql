@@ -1,5 +1,8 @@
 -- Statements of the claim.
 
+-- name: lock_turn
+-- SQLite's writers exclude each other: there is nothing to lock.
+
 -- name: next_deliveries
 -- Of one handler at most what it may start, oldest due first. Those that are not due yet come along, since where none
 -- is due the first of them tells how long to wait.
@@ -31,19 +34,21 @@ SELECT key FROM deliveries
 WHERE handler = :handler AND state = 'running' AND key IN (SELECT value FROM json_each(:keys))
 
 -- name: store_keys
-UPDATE deliveries SET key = column2 FROM (VALUES (?, ?)) WHERE deliveries.id = column1 AND deliveries.state = 'pending'
+-- The first key that is told stays: a delivery that is parked under one would not be found under another.
+UPDATE deliveries SET key = column2 FROM (VALUES (?, ?))
+WHERE deliveries.id = column1 AND deliveries.state = 'pending' AND deliveries.key IS NULL
 
 -- name: park
 -- Behind another of its key, whose end frees it.
 UPDATE deliveries SET parked = 1, key = column2 FROM (VALUES (?, ?)) WHERE deliveries.seq = column1
 
 -- name: unpark
--- What others wait for must itself be able to begin, and be found by its key when it ends.
+-- What others wait for must be found by its key when it ends, and until then be able to begin, or run already.
 UPDATE deliveries SET parked = 0, key = column2 FROM (VALUES (?, ?)) WHERE deliveries.seq = column1
 
 -- name: owed_of_tasks
 -- What one handler is still owed of these tasks, whatever it waits for.
-SELECT e.task_id, e.status, d.event_seq, d.seq, d.state = 'running'
+SELECT e.task_id, e.status, d.event_seq, d.seq, d.key, d.state = 'running'
 FROM json_each(:tasks) given
 CROSS JOIN events e ON e.fact_key > given.value || ':' AND e.fact_key < given.value || ';'
 CROSS JOIN deliveries d ON d.event_seq = e.seq
@@ -55,10 +60,11 @@ SELECT seq, task_id FROM events WHERE seq IN (SELECT value FROM json_each(:event
 
 -- name: starts
 -- What began within the period, oldest first.
-SELECT started_at, count FROM starts WHERE handler = :handler AND started_at > :since ORDER BY started_at
+SELECT started_at, count FROM starts
+WHERE handler = :handler AND started_at > :since AND started_at <= :until ORDER BY started_at
 
 -- name: forget_starts
-DELETE FROM starts WHERE handler = :handler AND started_at <= :since
+DELETE FROM starts WHERE handler = :handler AND started_at <= :before
 
 -- name: count_starts
 INSERT INTO starts (handler, started_at, count)

@@ -42,7 +42,7 @@ def handlers(db: sqlite3.Connection) -> list[Wanted]:
 
 def first_event(db: sqlite3.Connection, since: int) -> int | None:
     """Give the row of the first event of that time or later."""
-    found: int | None = db.execute(SQL["first_event"], {"since": since}).fetchone()[0]
+    found: int | None = db.execute(SQL["first_event"], {"since": max(0, since)}).fetchone()[0]
     return found
 
 
@@ -78,9 +78,9 @@ def look_back(db: sqlite3.Connection, turn: Turn, wanted: Sequence[Wanted]) -> b
     """Owe past events to handlers that asked for them, a few at a time; tells whether there was anything to do."""
     behind = [handler for handler in wanted if handler.catch_up is not None]
     for handler in behind:
-        begin = max(first_event(db, handler.since or 0) or 0, handler.catch_up or 0)
+        begin = handler.catch_up or first_event(db, handler.since or 0)  # which reads many: once is enough
         span = {"from_seq": begin, "since": handler.since, "limit": LOOK_BACK}
-        found = db.execute(SQL["past_events"], span).fetchall()
+        found = [] if begin is None else db.execute(SQL["past_events"], span).fetchall()
         past = [seq for seq, event_type, provider, model in found if handler.wants(event_type, provider, model)]
         _insert(db, [_delivery(turn, seq, handler.name) for seq in past])
         further = found[-1][0] + 1 if len(found) == LOOK_BACK else None

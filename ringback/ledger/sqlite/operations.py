@@ -50,7 +50,7 @@ def _apply(db: sqlite3.Connection, action: Action, meant: Sequence[int]) -> tupl
     match action:
         case Replay():
             still = rows.text(_replayable(db, action, meant))
-            return _ids(db.execute(SQL["replay"], told | {"deliveries": still}))
+            return _again(db, db.execute(SQL["replay"], told | {"deliveries": still}), action.fresh)
         case Cancel() | Discard():
             word = DeliveryState.CANCELLED if isinstance(action, Cancel) else DeliveryState.DISCARDED
             why = f"{word} by {action.by}" + (f": {action.reason}" if action.reason else "")
@@ -60,13 +60,17 @@ def _apply(db: sqlite3.Connection, action: Action, meant: Sequence[int]) -> tupl
             return tuple(row[0] for row in ended)
         case ReplayEvents():
             values = told | {"events": rows.text(meant), "handler": action.handler}
-            return _ids(db.execute(SQL["replay_events"], values))
+            return _again(db, db.execute(SQL["replay_events"], values), action.fresh)
         case _ as unreachable:
             assert_never(unreachable)
 
 
-def _ids(found: Iterable[tuple[str]]) -> tuple[str, ...]:
-    return tuple(row[0] for row in found)
+def _again(db: sqlite3.Connection, made: Iterable[tuple[str]], fresh: bool) -> tuple[str, ...]:
+    """Give the ids of the new runs; where they are to be fresh, forget the steps of those before."""
+    ids = tuple(row[0] for row in made)
+    if fresh and ids:
+        db.execute(SQL["forget_steps"], {"deliveries": rows.text(ids)})
+    return ids
 
 
 def _look_for_deliveries(db: sqlite3.Connection, action: Replay | Cancel | Discard) -> Found:

@@ -51,3 +51,8 @@ WHERE e.seq IN (SELECT value FROM json_each(:events)) AND e.pruned < 2
   AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.event_seq = e.seq AND o.handler = :handler
                   AND (o.state = 'pending' OR o.state = 'running'))
 RETURNING id
+
+-- name: forget_steps
+-- Nobody records any meanwhile: there was no unfinished run beside the new one.
+DELETE FROM steps WHERE (event_seq, handler) IN (
+    SELECT event_seq, handler FROM deliveries WHERE id IN (SELECT value FROM json_each(:deliveries)))

@@ -13,6 +13,8 @@ from ringback.model import microseconds
 
 SQL = load("sqlite/claims.sql")
 MICROSECOND = timedelta(microseconds=1)
+GRAINS = 1000  # a period's starts are counted in so many parts: a few rows, however many a rate allows
+LATE = 10_000_000  # microseconds that a turn may wait for the database, and clocks of workers may differ
 
 
 class Seats:
@@ -46,7 +48,11 @@ class Seats:
 
     def count_starts(self, db: sqlite3.Connection) -> None:
         """Write down what began, for those handlers that have a rate."""
-        begun = [(name, self._now, count) for name, count in self._begun.items() if self._shares[name].rate is not None]
+        begun = [
+            (name, self._start(rate), count)
+            for name, count in self._begun.items()
+            if (rate := self._shares[name].rate) is not None
+        ]
         for statement, values in chunks(SQL["count_starts"], begun):
             db.execute(statement, values)
 
@@ -62,10 +68,17 @@ class Seats:
     def _allowed(self, db: sqlite3.Connection, name: str, rate: Rate) -> int:
         """Tell how many may begin now, so that no period sees more than the rate."""
         period = rate.period // MICROSECOND
-        span = {"handler": name, "since": self._now - period}
-        db.execute(SQL["forget_starts"], span)
+        since = self._now - period
+        db.execute(SQL["forget_starts"], {"handler": name, "before": since - LATE})
+        # What lies far ahead was written under a clock that was wrong: it must not hold the handler up until then.
+        span = {"handler": name, "since": since, "until": self._start(rate) + LATE}
         starts: list[tuple[int, int]] = db.execute(SQL["starts"], span).fetchall()
         left = rate.count - sum(count for _, count in starts)
         if left <= 0:
             self.next_at.append(starts[0][0] + period)
         return left
+
+    def _start(self, rate: Rate) -> int:
+        """Give the time under which a start is counted: never too early, or a period might see too many."""
+        grain = max(1, rate.period // MICROSECOND // GRAINS)
+        return -(-self._now // grain) * grain

@@ -2,7 +2,8 @@
 
 What has to wait is *parked*: it leaves the queue of what is due, so that a thousand of one key never hide another one,
 and comes back when the one before it ends (`settling.free`). So while anything is parked, there always is one of its
-handler and key that is not, and whose end frees it. Called by `claims`, in the turn's transaction.
+handler and key that is not, and whose end frees it. Where that one gets another key (a deploy has changed the handler's
+options), it frees what waits under the old one. Called by `claims`, in the turn's transaction.
 """
 
 import sqlite3
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 from ringback import lifecycle
 from ringback.ledger.queries import chunks, load
-from ringback.ledger.sqlite import rows
+from ringback.ledger.sqlite import rows, settling
 from ringback.ledger.turns import Share
 from ringback.model import TaskState
 
@@ -44,6 +45,7 @@ class Owed(NamedTuple):
     rank: int
     event_seq: int
     seq: int
+    key: str | None
 
 
 class Serial:
@@ -57,6 +59,7 @@ class Serial:
         self._owed: dict[tuple[str, str], list[Owed]] = {}  # by handler and task
         self._parked: list[tuple[int, str]] = []
         self._heads: dict[int, str] = {}
+        self._left: set[tuple[str, str]] = set()  # by handler: keys under which others may wait for what has left them
         by_handler: dict[str, list[Waiting]] = defaultdict(list)
         for candidate in candidates:
             by_handler[candidate.handler].append(candidate)
@@ -75,6 +78,7 @@ class Serial:
     def may_begin(self, candidate: Waiting) -> bool:
         """Tell whether nothing is before it; where something is, it is parked."""
         key = self.key(candidate)
+        self._leave(candidate.handler, candidate.key, key)
         if key is None:
             return True
         place = (candidate.handler, key)
@@ -84,7 +88,7 @@ class Serial:
         head = min(self._owed.get(place, ()), default=None)
         if head is not None and head.seq != candidate.seq:
             self._parked.append((candidate.seq, key))
-            self._heads[head.seq] = key  # which may itself be parked, behind something that was due earlier
+            self._lead(candidate.handler, head, key)  # which may itself be parked, behind something due earlier
             return False
         if self._is_serial(candidate.handler):
             self._busy.add(place)
@@ -96,7 +100,17 @@ class Serial:
             self._db.execute(statement, values)
         for statement, values in chunks(SQL["unpark"], list(self._heads.items())):
             self._db.execute(statement, values)
+        settling.free(self._db, self._left)
         return len(self._parked)
+
+    def _lead(self, handler: str, owed: Owed, key: str) -> None:
+        """Let the end of this one free what waits for the key."""
+        self._heads[owed.seq] = key
+        self._leave(handler, owed.key, key)
+
+    def _leave(self, handler: str, before: str | None, now: str | None) -> None:
+        if before is not None and before != now:
+            self._left.add((handler, before))
 
     def _is_serial(self, handler: str) -> bool:
         return self._shares[handler].keyed or self._shares[handler].ordered
@@ -111,8 +125,10 @@ class Serial:
         tasks = dict(self._db.execute(SQL["tasks_of_events"], {"events": events}).fetchall())
         self._tasks |= tasks
         values = {"handler": handler, "tasks": rows.text(sorted(set(tasks.values())))}
-        for task_id, status, event_seq, seq, running in self._db.execute(SQL["owed_of_tasks"], values):
-            owed = Owed(lifecycle.RANK[TaskState(status)], event_seq, seq)
+        for task_id, status, event_seq, seq, key, running in self._db.execute(SQL["owed_of_tasks"], values):
+            owed = Owed(lifecycle.RANK[TaskState(status)], event_seq, seq, key)
             self._owed.setdefault((handler, task_id), []).append(owed)
             if running:
                 self._busy.add((handler, task_id))
+                if key != task_id:  # begun by a worker whose code asks for no order
+                    self._lead(handler, owed, task_id)

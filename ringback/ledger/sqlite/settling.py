@@ -10,7 +10,8 @@ from typing import Any
 
 from ringback import lifecycle
 from ringback.ledger.queries import chunks, load
-from ringback.ledger.sqlite import rows
+from ringback.ledger.results import STORE_RESULTS
+from ringback.ledger.sqlite import results, rows
 from ringback.ledger.turns import Process, Registration, Settled
 from ringback.model import Delivery, DeliveryState, Outcome, microseconds
 from ringback.retry import Policy
@@ -28,20 +29,37 @@ def settle(db: sqlite3.Connection, settled: Sequence[Settled]) -> tuple[bool, ..
         return ()
     moved: dict[str, int] = {}
     keys: set[tuple[str, str]] = set()
+    storing: dict[str, int] = {}  # events by the attempts that stored their results
     for statement, values in chunks(SQL["settle_deliveries"], [_move(item) for item in settled]):
-        for seq, attempt, handler, key in db.execute(statement, values).fetchall():
+        for seq, attempt, handler, key, event_seq in db.execute(statement, values).fetchall():
             moved[attempt] = seq
             if key is not None:
                 keys.add((handler, key))
+            if handler == STORE_RESULTS:
+                storing[attempt] = event_seq
     closed = [_attempt(moved[item.attempt.id], item) for item in settled if item.attempt.id in moved]
     _insert_attempts(db, closed)
     free(db, keys)
+    if storing:
+        _nudge(db, settled, storing)
     return tuple(item.attempt.id in moved for item in settled)
+
+
+def _nudge(db: sqlite3.Connection, settled: Sequence[Settled], storing: Mapping[str, int]) -> None:
+    """Let go what waited for results of which storing has come to its end."""
+    over = {
+        item.attempt.id: item.finished_at
+        for item in settled
+        if item.attempt.id in storing and item.state is not DeliveryState.PENDING
+    }
+    if over:
+        results.nudge(db, {storing[attempt] for attempt in over}, microseconds(max(over.values())))
 
 
 def free(db: sqlite3.Connection, keys: Iterable[tuple[str, str]]) -> None:
     """Let the next of each key (with its handler) go on: the one before it ends, or is to be tried again later."""
     if waiting := sorted(keys):
+        db.execute(SQL["lock_handlers"], {"handlers": rows.text([handler for handler, _ in waiting])})
         db.execute(SQL["free_parked"], {"keys": rows.text(waiting)})
 
 
@@ -101,6 +119,7 @@ def _beat(
         db.execute(SQL["upsert_process"], values | times)
     if handlers:
         data = [_registered(name, found) for name, found in handlers.items()]
+        db.execute(SQL["lock_new_handlers"], {"rows": rows.text(data)})
         db.execute(SQL["upsert_handlers"], {"rows": rows.text(data), "now": microseconds(now)})
     dead = {"dead_before": microseconds(dead_before)}
     lapsed = db.execute(SQL["lapsed_deliveries"], dead).fetchall()

@@ -1,13 +1,17 @@
 -- Statements that close attempts.
 
+-- name: lock_handlers
+-- SQLite's writers exclude each other: there is nothing to lock.
+
 -- name: settle_deliveries
--- The fence: only the delivery's current attempt can move it.
+-- The fence: only the delivery's current attempt can move it. A key that is its own id stands for none, or for a key
+-- function that failed: the next attempt asks again.
 UPDATE deliveries SET
     state = column3, due_at = coalesce(column4, due_at), attempts = attempts - column5, settled_at = column6,
-    reason = column7, worker = NULL, started_at = NULL
+    reason = column7, worker = NULL, started_at = NULL, key = nullif(key, id)
 FROM (VALUES (?, ?, ?, ?, ?, ?, ?))
 WHERE deliveries.id = column1 AND deliveries.attempt = column2 AND deliveries.state = 'running'
-RETURNING seq, attempt, handler, key
+RETURNING seq, attempt, handler, key, event_seq
 
 -- name: insert_attempts
 INSERT INTO attempts (id, delivery_seq, number, worker, started_at, finished_at, outcome, error, traceback)
@@ -29,6 +33,9 @@ ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
 
 -- name: forget_process
 DELETE FROM processes WHERE id = :id
+
+-- name: lock_new_handlers
+-- SQLite's writers exclude each other: there is nothing to lock.
 
 -- name: upsert_handlers
 -- How far to look back is asked of a handler only when it is new.

@@ -14,6 +14,7 @@ def take(db: sqlite3.Connection, turns: Sequence[Turn]) -> Sequence[Turned]:
 
 
 def _take(db: sqlite3.Connection, turn: Turn) -> Turned:
+    claims.lock(db, turn)
     settled = settling.settle(db, turn.settled)
     claims.store_keys(db, turn)
     # What was due before comes first; what is new begins where there is room left.
