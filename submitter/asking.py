@@ -22,7 +22,8 @@ from ringback.providers import Provider, Request, Response
 from ringback.retry import Policy, poll_delay, retry_after_seconds
 from ringback.settings import Settings, variable_name
 from submitter.ending import KEY_REFUSED, TRANSIENT_4XX
-from submitter.sending import Chance, Clock, utc_now
+from submitter.sending import CLAIM_SLACK, Chance, Clock, utc_now
+from submitter.silence import PushWatch
 
 log = structlog.get_logger("ringback.poller")
 
@@ -45,6 +46,7 @@ class Lane:
 
     provider: Provider
     running: set[asyncio.Task[None]] = field(default_factory=set)
+    more: bool = False  # it took as many tasks as it had room for, so there may be more that are due
     paused_until: datetime | None = None
     said: set[str] = field(default_factory=set)
 
@@ -68,6 +70,7 @@ class Asker:
         ledger: Ledger,
         outbound: Outbound,
         intake: Intake,
+        watch: PushWatch,
         *,
         clock: Clock = utc_now,
         chance: Chance = random.random,
@@ -76,6 +79,7 @@ class Asker:
         self._ledger = ledger
         self._outbound = outbound
         self._intake = intake
+        self._watch = watch
         self._clock = clock
         self._chance = chance
         self._misses: Counter[str] = Counter()  # answers in a row that the provider does not know the task
@@ -101,7 +105,8 @@ class Asker:
         if now < task.created_at + provider.longest:
             return False
         said = "the provider gave no final answer" if task.provider_id else "the provider never confirmed it"
-        await self._intake.presume(task, TaskState.EXPIRED, f"{said} within {provider.longest}", now)
+        receipt = await self._intake.presume(task, TaskState.EXPIRED, f"{said} within {provider.longest}", now)
+        await self._watch.settled(provider, task, receipt, given_up=True)
         self._forget(task)
         return True
 
@@ -128,9 +133,15 @@ class Asker:
             return self._failed(lane.provider, task, str(error))
 
     async def _converse(self, lane: Lane, task: Task, request: Request) -> datetime | None:
-        """Ask, and ask on where the answer comes in parts."""
+        """Ask, and ask on where the answer comes in parts; in all no longer than nobody else may ask."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._settings.request_timeout_seconds + CLAIM_SLACK.total_seconds() / 2
         for _ in range(MOST_PARTS):
-            response = await self._outbound.send(lane.provider, request)
+            try:
+                async with asyncio.timeout_at(end):
+                    response = await self._outbound.send(lane.provider, request)
+            except TimeoutError:
+                return self._failed(lane.provider, task, "no whole answer while the task was ours to ask about")
             taken = await self._take(lane, task, response)
             if not isinstance(taken, Request):
                 return taken
@@ -159,7 +170,10 @@ class Asker:
         ended = receipt.state is not None and is_terminal(receipt.state)
         tell = log.info if ended else log.debug
         tell("task.polled", task=task.id, provider=task.provider, provider_id=task.provider_id, state=reading.status)
-        return None if ended else self._next(lane.provider, task)
+        if not ended:
+            return self._next(lane.provider, task)
+        await self._watch.settled(lane.provider, task, receipt)
+        return None
 
     def _next(self, provider: Provider, task: Task) -> datetime:
         now = self._clock()

@@ -22,8 +22,10 @@ from ringback.model import DeliveryState, Task, new_id
 from ringback.outbound import Outbound
 from ringback.settings import Settings
 from submitter.asking import Asker, Lane
+from submitter.bookkeeping import Bookkeeper
 from submitter.housekeeping import Housekeeper
 from submitter.sending import CLAIM_SLACK, Chance, Clock, Sender, utc_now
+from submitter.silence import PushWatch
 
 log = structlog.get_logger("ringback.poller")
 
@@ -51,9 +53,11 @@ class Poller:
         self._ledger = ledger
         self._outbound = outbound
         self._clock = clock
-        self._asker = Asker(settings, ledger, outbound, intake, clock=clock, chance=chance)
+        self._watch = PushWatch(settings, ledger, intake, clock)
+        self._asker = Asker(settings, ledger, outbound, intake, self._watch, clock=clock, chance=chance)
         self._sender = Sender(settings, ledger, outbound, clock=clock, chance=chance)
         self._housekeeper = Housekeeper(settings, ledger, clock)
+        self._bookkeeper = Bookkeeper(ledger, clock)
         self._lanes = {name: Lane(provider) for name, provider in settings.catalogue.items()}
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._not_before: dict[str, datetime] = {}  # sendings that the ledger's trouble kept back
@@ -71,14 +75,15 @@ class Poller:
     async def run(self, stop: asyncio.Event) -> None:
         """Poll until `stop` is set, then let what is running end, for `grace_seconds` at most."""
         log.info("poller.started", process=self._process.id)
-        housekeeping = asyncio.create_task(self._housekeeper.run())
+        beside = [asyncio.create_task(work) for work in self._beside()]
         try:
             while not stop.is_set():
                 started = await self._round_or_wait()
                 await self._rest(stop, busy=started > 0)
         finally:
-            housekeeping.cancel()
-            await asyncio.gather(housekeeping, return_exceptions=True)
+            for work in beside:
+                work.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             await self._end(self._settings.grace_seconds if stop.is_set() else 0)
             with contextlib.suppress(LedgerError):
                 await self._beat(self._clock(), leaving=True)
@@ -94,19 +99,24 @@ class Poller:
                 total += (started := await self._round())
                 if started:
                     continue
-                if not self._running():
-                    break
-                # One of these may have ended since its lane was looked at, and made room.
+                # Those of before may have ended since their lane was looked at, and made room: even all of them.
                 waits = before | self._running()
+                if not waits:
+                    break
                 await asyncio.wait(waits, timeout=ROUND_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if self._running():
                 await asyncio.wait(self._running())
+            await self._watch.once()
             await self._housekeeper.once(limit - asyncio.get_running_loop().time())
         finally:
             await self._end(0)
             with contextlib.suppress(LedgerError):
                 await self._beat(self._clock(), leaving=True)
         return total
+
+    def _beside(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """Give what goes on beside the asking, each at a pace of its own."""
+        return self._housekeeper.run(), self._watch.run(), self._bookkeeper.run()
 
     def _running(self) -> set[asyncio.Task[None]]:
         return set(self._sending.values()).union(*(lane.running for lane in self._lanes.values()))
@@ -123,6 +133,8 @@ class Poller:
             return await self._round()
         except LedgerError as error:
             log.warning("poller.ledger_trouble", error=str(error))
+            for lane in self._lanes.values():  # what was due can wait a second
+                lane.more = False
             return 0
 
     async def _round(self) -> int:
@@ -145,11 +157,15 @@ class Poller:
         self._beaten_at = now
 
     async def _ask_due(self, lane: Lane, now: datetime) -> int:
+        if lane.is_paused(now):
+            lane.more = False
+            return 0
         room = self._settings.provider_concurrency - len(lane.running)
-        if room <= 0 or lane.is_paused(now):
+        if room <= 0:
             return 0
         lease_until = now + timedelta(seconds=self._settings.request_timeout_seconds) + CLAIM_SLACK
         tasks = await self._ledger.claim_fetches(lane.provider.name, now, lease_until, room)
+        lane.more = len(tasks) == room
         for task in tasks:
             asking = asyncio.create_task(self._asker.ask(lane, task))
             lane.running.add(asking)
@@ -158,6 +174,8 @@ class Poller:
 
     async def _send_due(self, now: datetime) -> int:
         due = await self._ledger.due_sends(now, LOOKED_AT)
+        if len(self._not_before) > LOOKED_AT:  # those that somebody else has sent meanwhile are never taken out
+            self._not_before = {task: at for task, at in self._not_before.items() if now < at}
         started = 0
         for task in due:
             if len(self._sending) >= self._settings.provider_concurrency * 2:
@@ -200,11 +218,13 @@ class Poller:
             log.warning("resend.failed", task=task.id, provider=task.provider, reason=reason)
 
     async def _rest(self, stop: asyncio.Event, *, busy: bool) -> None:
-        """Wait a second, or until a full lane has room; then, when nothing was due, until somebody writes."""
-        full = [lane for lane in self._lanes.values() if len(lane.running) >= self._settings.provider_concurrency]
-        ended = [asyncio.wait(set(lane.running), return_when=asyncio.FIRST_COMPLETED) for lane in full]
+        """Wait a second, or until a lane with more to do has room; when nothing was due, until somebody writes, too."""
+        more = [lane for lane in self._lanes.values() if lane.more]
+        if any(len(lane.running) < self._settings.provider_concurrency for lane in more):
+            return  # answers came while the other lanes were looked at
+        ended = [asyncio.wait(set(lane.running), return_when=asyncio.FIRST_COMPLETED) for lane in more]
         await _first(ROUND_SECONDS, stop.wait(), *ended)
-        if not busy and not full and not stop.is_set():
+        if not busy and not more and not stop.is_set():
             await _first(IDLE_SECONDS, stop.wait(), self._news())
 
     async def _news(self) -> None:
