@@ -1,14 +1,15 @@
-"""`ringback tasks list|show`: what was asked of the providers, and all that became of it."""
+"""`ringback tasks list|show|cancel`: what was asked of the providers, and all that became of it."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ringback.cli.group import CommandGroup, examples
+from ringback.cli.group import CommandGroup, examples, printable
 from ringback.cli.options import json_option, limit_option, provider_option
 from ringback.cli.run import load_settings, opened_ledger, run
-from ringback.errors import SettingsError
+from ringback.errors import NotCancelled, NotFound, SettingsError, Unsupported
 from ringback.model import Task, TaskState
 from ringback.providers.signatures import callback_url, fingerprint
 from ringback.settings import Settings
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=CommandGroup)
 def tasks() -> None:
-    """List tasks, or tell one task's whole story."""
+    """List tasks, tell one task's whole story, or cancel some."""
 
 
 @tasks.command("list", epilog=examples("ringback tasks list --provider qingbo --state failed"))
@@ -58,6 +59,51 @@ def show_task(reference: str, reveal: bool, as_json: bool) -> None:
         print_json(_shape(story), callback_url=url)
     else:
         _print_story(story, url)
+
+
+@tasks.command("cancel", epilog=examples("ringback tasks cancel task_…", "ringback tasks cancel my-key my-other-key"))
+@click.argument("references", metavar="TASK...", nargs=-1, required=True)
+@json_option
+def cancel_tasks(references: tuple[str, ...], as_json: bool) -> None:
+    """Have providers cancel tasks.
+
+    TASK is our id (task_…), your key, or the provider's id. Only what the provider says counts: one that has ended, or
+    runs already, may be refused; exit code 1. A task that was never sent is withdrawn, and ends as failed.
+    """
+    settled = run(_cancel(load_settings(quiet=True), references))
+    failed = any(error for _, _, error in settled)
+    if as_json:
+        from ringback.cli.show import print_json
+
+        print_json({"tasks": [{"task": task, "error": error} for _, task, error in settled]})
+    else:
+        for reference, task, error in settled:
+            click.echo(f"error: {printable(error)}" if error else _cancelled(reference, task), err=bool(error))
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+async def _cancel(settings: Settings, references: Sequence[str]) -> list[tuple[str, Task | None, str | None]]:
+    """Cancel one after the other; gives each with its task, or with what kept it."""
+    from submitter import Submitter
+
+    done: list[tuple[str, Task | None, str | None]] = []
+    async with opened_ledger(settings) as ledger, Submitter(settings, ledger=ledger) as submitter:
+        for reference in references:
+            try:
+                done.append((reference, await submitter.cancel(reference), None))
+            except (NotCancelled, NotFound, Unsupported) as error:
+                done.append((reference, None, str(error)))
+    return done
+
+
+def _cancelled(reference: str, task: Task | None) -> str:
+    """Say what became of a task."""
+    if task is None or task.state is TaskState.CANCELLED:
+        return f"{printable(reference)}: cancelled"
+    if task.state is TaskState.FAILED:
+        return f"{task.id}: it was never sent, and never will be; it counts as failed"
+    return f"{task.id}: {task.provider} will cancel it; until it says so the task is {task.state}"
 
 
 def masked_url(settings: Settings, task: Task) -> str | None:
@@ -126,6 +172,7 @@ def _print_story(story: "Story", url: str | None) -> None:
 
 def _fields(story: "Story", url: str | None) -> list[tuple[str, Any]]:
     from ringback.cli.show import dollars, moment_text, unmasked
+    from ringback.cli.spending import charged_text
 
     task, form = story.task, story.task.form
     fields: list[tuple[str, Any]] = [
@@ -141,7 +188,7 @@ def _fields(story: "Story", url: str | None) -> list[tuple[str, Any]]:
         ("parent", task.parent_id),
         ("callback URL", unmasked(url or ("sent" if task.url_key else "none: the poller fetches"))),
         ("price", dollars(task.price_microdollars)),
-        ("charged", dollars(task.charged_microdollars)),
+        ("charged", charged_text(task)),
     ]
     fields += [("child", f"{child.id} ({child.provider}, {child.state})") for child in story.children]
     settled = next((event for event in story.events if event.id == task.settled_event), None)

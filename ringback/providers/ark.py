@@ -48,6 +48,7 @@ class Ark(Provider):
     models = ("doubao-seedance-1-5-pro-251215", "doubao-seedance-2-0-fast-260128", "doubao-seedance-1-0-pro-250528")
     result_life = timedelta(hours=24)
     can_cancel = True
+    cancel_deletes = True
     retries = "3 times for succeeded and failed, else never, where no answer came within 5 s"
     documents = "PROVIDERS C and volcengine.com/docs/82379/1520757"
 

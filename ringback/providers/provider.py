@@ -76,6 +76,10 @@ class Provider:
     longest: timedelta = timedelta(hours=48)
     """After this a task without a final word is presumed expired."""
     can_cancel: bool = False
+    cancel_deletes: bool = False
+    """Whether the call that cancels deletes a task that has ended, results and all: then it is asked about first."""
+    gives_back: frozenset[TaskState] = frozenset()
+    """Ends whose price its documents say that it refunds; of others that is assumed, unless its answer says."""
     retry_window: timedelta | None = None
     """For how long it sends a callback again that got no 2xx; None: not documented."""
     retries: str = ""
@@ -181,6 +185,14 @@ class Provider:
     def build_cancel(self, task: Task) -> Request:
         """Build the request that cancels a queued task; its `provider_id` is set."""
         raise Unsupported(f"{self.name}: tasks cannot be cancelled")
+
+    def read_cancellation(self, response: Response, task: Task, now: datetime) -> Reading | None:
+        """Read the 2xx answer to a cancellation; None where it does not say how the task stands: then it is asked.
+
+        Raises:
+            Unreadable: it is not about a task.
+        """
+        return None
 
     def verify(self, headers: Headers, body: bytes, keys: Sequence[Key], now: datetime, tolerance: timedelta) -> Trust:
         """Verify what the provider itself adds to a callback, beyond the token in our URL, which is checked already.

@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from msgspec import structs
+
 from ringback.errors import Unreadable, Unsupported
 from ringback.lifecycle import is_terminal
 from ringback.model import Callback, Form, Reading, Task, TaskState
@@ -88,12 +90,18 @@ class Qingbo(Provider):
         return Request(method="GET", path=_task_path(task.provider_id))
 
     def read_task(self, response: Response, task: Task, now: datetime) -> Reading:
-        """Read the answer to GET /tasks/{id}, or to a cancellation."""
+        """Read the answer to GET /tasks/{id}."""
         return self._read(_unwrap(reading.answer(response)), now)
 
     def build_cancel(self, task: Task) -> Request:
         """Build POST /tasks/{id}/cancel; PROVIDERS A: only queued tasks, else 400 task_not_cancellable."""
         return Request(method="POST", path=_task_path(task.provider_id) + "/cancel")
+
+    def read_cancellation(self, response: Response, task: Task, now: datetime) -> Reading:
+        """Read task_id, status and `refunded`; PROVIDERS A: a refunded task costs 0."""
+        said = _unwrap(reading.answer(response))
+        read = self._read(said, now)
+        return structs.replace(read, charged_microdollars=0) if said.get("refunded") is True else read
 
     def read_callback(self, callback: Callback) -> Reading:
         """Read a push in any of the shapes in PROVIDERS A."""

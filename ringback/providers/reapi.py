@@ -48,6 +48,7 @@ class Reapi(Provider):
     documents = "shared seed 000… and PROVIDERS B"
     result_life = timedelta(days=7)
     longest = timedelta(hours=48)
+    gives_back = frozenset({TaskState.FAILED})  # shared seed 000…: "Failed jobs refund automatically."
 
     def validate(self, form: Form) -> None:
         """Refuse what shared seed 000… refuses, with its codes; other models are only checked for types and URLs."""

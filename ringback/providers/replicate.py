@@ -92,12 +92,16 @@ class Replicate(Provider):
         return Request(method="GET", path=_prediction_path(task))
 
     def read_task(self, response: Response, task: Task, now: datetime) -> Reading:
-        """Read the answer to a fetch, or to a cancellation."""
+        """Read the answer to a fetch."""
         return self._read(reading.answer(response), now)
 
     def build_cancel(self, task: Task) -> Request:
         """Build POST /predictions/{id}/cancel."""
         return Request(method="POST", path=_prediction_path(task) + "/cancel")
+
+    def read_cancellation(self, response: Response, task: Task, now: datetime) -> Reading:
+        """Read the prediction, as a fetch gives it."""
+        return self.read_task(response, task, now)
 
     def read_callback(self, callback: Callback) -> Reading:
         """Read a push: the prediction as GET gives it, with an id of its own in webhook-id, the same over retries."""

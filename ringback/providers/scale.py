@@ -102,6 +102,10 @@ class Scale(Provider):
         """Build POST /task/{id}/cancel."""
         return Request(method="POST", path=_task_path(task) + "/cancel")
 
+    def read_cancellation(self, response: Response, task: Task, now: datetime) -> Reading:
+        """Read the task, as a fetch gives it."""
+        return self.read_task(response, task, now)
+
     def read_callback(self, callback: Callback) -> Reading:
         """Read a push: the id and the response, beside the task as a fetch gives it."""
         said = reading.document(callback.body)

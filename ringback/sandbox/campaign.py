@@ -37,6 +37,9 @@ class Campaign:
         if "lost_push" in task.faults:
             task.happened["lost_push"] += 1
             return
+        if "late_push" in task.faults:
+            task.happened["late_push"] += 1
+            await asyncio.sleep(self._config.late_push_seconds)
         await self._tell(task, url)
         if "late_processing" in task.faults:
             task.happened["late_processing"] += 1

@@ -41,6 +41,7 @@ class SandboxConfig:
     submit_5xx_attempts: int = 1
     hang_seconds: float = 30.0
     slow_push_seconds: float = 3.0
+    late_push_seconds: float = 10.0
     duplicate_pushes: int = 5
     oversized_push_bytes: int = 1_100_000
 

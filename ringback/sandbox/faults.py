@@ -14,6 +14,7 @@ FAULTS: Mapping[str, str] = {
     "failed": "the task fails with the provider's error and is refunded",
     "forged_push": "two pushes with a wrong URL token (one also with another status) precede the genuine one",
     "late_processing": "a `processing` push follows the terminal one",
+    "late_push": "the terminal push comes `late_push_seconds` late, 10 by default",
     "lost_push": "the terminal push is never sent",
     "oversized_push": "the terminal push is padded above 1 MiB",
     "slow_push": "the push's body is trickled in",
