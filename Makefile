@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 READY := .venv/.ready
 PEERS := .venv/peers/.ready
-PURE := ringback/model.py,ringback/lifecycle.py,ringback/retry.py,ringback/ledger/fold.py,ringback/providers/*
+PURE := ringback/model.py,ringback/lifecycle.py,ringback/retry.py,ringback/ledger/fold.py,ringback/ledger/turns.py,ringback/ledger/patterns.py,ringback/results/naming.py,ringback/outbound/guard.py,ringback/providers/*
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: demo test check fast slow wheel torture oracles run bench peers fmt lock clean
@@ -44,7 +44,7 @@ wheel: $(READY)
 	@$(BIN)/python tests/wheel.py
 
 torture: $(READY)  ## the full figures: many kills, many tasks
-	@RINGBACK_TEST_KILLS=200 $(BIN)/python -m pytest -q -m slow -s
+	@RINGBACK_TEST_KILLS=200 RINGBACK_TEST_TASKS=2000 $(BIN)/python -m pytest -q -m slow -s
 
 oracles: $(READY)  ## the official libraries asked at length: other requests each time, and GitHub's own by Node and npm
 	@RINGBACK_TEST_ORACLE_EXAMPLES=$${RINGBACK_TEST_ORACLE_EXAMPLES:-10000} $(BIN)/python -m pytest -q tests/oracles
@@ -59,6 +59,7 @@ bench: $(READY) $(PEERS)  ## callbacks and deliveries per second and their laten
 	@$(BIN)/python -m bench.process
 	@$(BIN)/python -m bench.process --claims
 	@$(BIN)/python -m bench.latency
+	@$(BIN)/python -m bench.notice --no-write
 
 peers: $(PEERS)  ## the tools that `make bench` compares with, in an environment of their own
 

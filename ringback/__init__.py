@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ringback.errors import (
         AttemptLost,
+        BudgetExceeded,
         CostTooHigh,
         DownloadError,
         DownloadExpired,
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
         LedgerMissing,
         LedgerRejected,
         LedgerUnavailable,
+        NotCancelled,
         NotFound,
         RingbackError,
         SettingsError,
+        StorageError,
         SubmissionRefused,
         Unauthentic,
         UnknownProvider,
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AttemptLost",
+    "BudgetExceeded",
     "CostTooHigh",
     "DownloadError",
     "DownloadExpired",
@@ -54,6 +58,7 @@ __all__ = [
     "LedgerMissing",
     "LedgerRejected",
     "LedgerUnavailable",
+    "NotCancelled",
     "NotFound",
     "Policy",
     "ProviderSettings",
@@ -62,6 +67,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Source",
+    "StorageError",
     "SubmissionRefused",
     "Task",
     "TaskError",

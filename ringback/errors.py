@@ -11,13 +11,16 @@ an exit code. A class's docstring is its default message; a message never holds 
     ├── InvalidSubmission        the provider would refuse this; nothing was sent
     ├── SubmissionRefused        the provider did refuse it
     ├── CostTooHigh              the price is above the caller's limit; nothing was sent
+    ├── BudgetExceeded           a day's or a month's budget has no room for this; nothing was stored
     ├── KeyConflict              the same key was used for a different request
     ├── Unsupported              this provider has no such call
+    ├── NotCancelled             a task could not be cancelled: it has ended, or its provider will not
     ├── Unreachable              a request to a provider got no answer
     ├── DownloadError            a result could not be fetched
     │   ├── DownloadRefused      we do not fetch this: where it is, or how large
     │   ├── DownloadExpired      this URL does not give it; a fresh one may
     │   └── DownloadInterrupted  it did not come to its end; try again
+    ├── StorageError             the place where results are stored cannot be written or read
     ├── Unauthentic              a callback failed verification
     ├── Unreadable               an authentic text could not be understood
     ├── NotFound                 the ledger holds no such record
@@ -28,8 +31,14 @@ an exit code. A class's docstring is its default message; a message never holds 
         └── LedgerUnavailable    the database cannot be written right now; try again
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
 __all__ = [
     "AttemptLost",
+    "BudgetExceeded",
     "CostTooHigh",
     "DownloadError",
     "DownloadExpired",
@@ -43,9 +52,11 @@ __all__ = [
     "LedgerMissing",
     "LedgerRejected",
     "LedgerUnavailable",
+    "NotCancelled",
     "NotFound",
     "RingbackError",
     "SettingsError",
+    "StorageError",
     "SubmissionRefused",
     "Unauthentic",
     "UnknownProvider",
@@ -105,12 +116,41 @@ class CostTooHigh(RingbackError):
     """The price is above the limit that was given; nothing was sent."""
 
 
+class BudgetExceeded(RingbackError):
+    """The budget of this day or month has no room for this; nothing was stored.
+
+    `period` is "daily" or "monthly", `setting` where the budget is set, `resets_at` when it begins anew. Amounts are
+    micro-dollars; `price_microdollars` is None where no price is known.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        period: str = "",
+        setting: str = "",
+        resets_at: "datetime | None" = None,
+        budget_microdollars: int = 0,
+        spent_microdollars: int = 0,
+        price_microdollars: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.period, self.setting, self.resets_at = period, setting, resets_at
+        self.budget_microdollars = budget_microdollars
+        self.spent_microdollars = spent_microdollars
+        self.price_microdollars = price_microdollars
+
+
 class KeyConflict(RingbackError):
     """This key was already used for a different request; use another key, or the same request."""
 
 
 class Unsupported(RingbackError):
     """This provider has no such call."""
+
+
+class NotCancelled(RingbackError):
+    """This task was not cancelled."""
 
 
 class Unreachable(RingbackError):
@@ -159,6 +199,10 @@ class DownloadInterrupted(DownloadError):
     def __init__(self, message: str | None = None, *, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class StorageError(RingbackError):
+    """The place where results are stored cannot be written or read right now; try again."""
 
 
 class Unauthentic(RingbackError):

@@ -12,7 +12,7 @@ import structlog
 
 from ringback.errors import Unreadable, Unsupported
 from ringback.ledger import IntakeLedger, Waiter
-from ringback.model import Arrival, Callback, Kind, Notice, Reading, Receipt, Source, Task, TaskState, Trust
+from ringback.model import Arrival, Callback, EventType, Kind, Notice, Reading, Receipt, Source, Task, TaskState, Trust
 from ringback.providers import Provider
 from ringback.settings import Settings
 
@@ -92,6 +92,18 @@ class Intake:
             reason=reason,
         )
         return self.tell(arrival, await self.enter(arrival))
+
+    async def silence(self, provider: str, key: str, body: bytes, now: datetime) -> Receipt:
+        """Take in that pushes of a provider never came, which nobody else would say; once for each key."""
+        arrival = Arrival(
+            kind=Kind.RECEIVED,
+            provider=provider,
+            source=Source.RINGBACK,
+            trust=Trust.NONE,
+            callback=Callback(body=body, received_at=now),
+            notice=Notice(event_id=key, type=EventType.RECEIVER_PUSH_MISSING),
+        )
+        return await self.enter(arrival)
 
     def enter_for(self, waiter: Waiter, arrival: Arrival) -> None:
         """Give an arrival to the ledger on the hot path; the waiter is told."""

@@ -38,6 +38,7 @@ class EventType(StrEnum):
     TASK_PROGRESSED = "task.progressed"
     CALLBACK_RECEIVED = "callback.received"
     CALLBACK_UNRECOGNISED = "callback.unrecognised"
+    RECEIVER_PUSH_MISSING = "receiver.push_missing"
 
 
 class DeliveryState(StrEnum):
@@ -115,12 +116,15 @@ class Verdict(StrEnum):
     COUNTED = "counted"  # past the limit of stored requests for one task: only counted
 
 
-class Result(Struct, frozen=True, kw_only=True):
+class Result(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that a completed task produced."""
 
     kind: str  # "video", "image", "audio", or "file" where nothing tells
     url: str
     expires_at: datetime | None = None
+    stored_url: str | None = None  # where `store_results` has put it; what follows is set with it
+    size: int | None = None  # bytes
+    sha256: str | None = None  # hex
 
 
 class TaskError(Struct, frozen=True, kw_only=True):
@@ -264,7 +268,7 @@ class Kind(StrEnum):
     """What sort of arrival comes to the ledger."""
 
     FACT = "fact"
-    RECEIVED = "received"  # authentic, understood, not about a task
+    RECEIVED = "received"  # authentic, understood, not about a task; or what Ringback itself has noticed
     UNRECOGNISED = "unrecognised"  # authentic, not understood
     HINT = "hint"  # not trusted enough, or not readable: only makes its task due for a fetch
 

@@ -43,6 +43,15 @@ def poll_delay(age: timedelta) -> timedelta:
     return 3 * MINUTE
 
 
+def push_delay(median: timedelta, p95: timedelta, floor: timedelta, cap: timedelta) -> timedelta:
+    """Give how long a push is waited for, before the first question.
+
+    A quarter longer than the slowest twentieth took; but a few that came hours late, since we were down, must not make
+    us wait for hours.
+    """
+    return max(floor, min(1.25 * p95, 10 * median, cap))
+
+
 def retry_after_seconds(value: str | None) -> float | None:
     """Read a Retry-After header given in seconds; None when absent or not a plain number (dates are not used)."""
     if value is None or not (text := value.strip()).isascii() or not text.isdigit() or len(text) > 6:

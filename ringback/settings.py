@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
+from urllib.parse import unquote
 
 from ringback import settings_values as read
 from ringback.errors import SettingsError
@@ -30,8 +31,11 @@ from ringback.settings_values import Secret as Secret
 CONFIG_FILE = "ringback.toml"
 
 
-def _knob(parse: Callable[[str], Any], doc: str, default: Any = None, *, secret: bool = False) -> Any:
-    return field(default=default, repr=not secret, metadata={"parse": parse, "doc": doc, "secret": secret})
+def _knob(
+    parse: Callable[[str], Any], doc: str, default: Any = None, *, secret: bool = False, hidden: bool = False
+) -> Any:
+    shown = not (secret or hidden)  # hidden: it may hold a secret
+    return field(default=default, repr=shown, metadata={"parse": parse, "doc": doc, "secret": secret})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +70,10 @@ class Settings:
 
     database_url: str = _knob(
         read.database_url,
-        "Where the ledger lives: sqlite:///path, relative to the working directory.",
+        "Where the ledger lives: sqlite:///path, relative to the working directory, or "
+        "postgresql://user:password@host/database (needs `pip install 'ringback[postgres]'`).",
         "sqlite:///ringback.db",
+        hidden=True,
     )
     allow_ephemeral: bool = _knob(
         read.boolean,
@@ -116,15 +122,29 @@ class Settings:
         read.seconds(0.05, 60), "How often a worker says that it lives; dead after six.", 5.0
     )
     push_deadline_seconds: float = _knob(
-        read.seconds(0.1, 172_800), "A push is overdue, and its task asked about, after this.", 300.0
+        read.seconds(0.1, 172_800), "A push is overdue, and its task asked about, after this at the earliest.", 300.0
     )
     request_timeout_seconds: float = _knob(read.seconds(0.1, 600), "How long a provider may take to answer.", 30.0)
     provider_concurrency: int = _knob(read.integer(1, 1000), "Requests to one provider at once, per process.", 8)
     allow_private: tuple[Allowed, ...] = _knob(
         read.allowed, "Names, addresses and networks that results may come from although private, comma-separated.", ()
     )
+    results_url: str | None = _knob(
+        read.results_url,
+        "Where results are stored before their URLs end: file:///absolute/folder, s3://bucket/prefix, gs://…, az://… "
+        "(all but file: need `pip install 'ringback[results]'`). Without it they are not stored.",
+    )
+    results_concurrency: int = _knob(
+        read.integer(1, 1000), "Results fetched and stored at once, in all workers together.", 4
+    )
     results_max_bytes: int = _knob(read.integer(1, 1 << 42), "Largest result that is fetched.", 2 << 30)
     results_timeout_seconds: float = _knob(read.seconds(0.05, 86_400), "How long one result may take to arrive.", 600.0)
+    budget_daily_usd: Decimal | None = _knob(
+        read.budget, "What may be spent on submissions in a day (UTC); what would exceed it is refused."
+    )
+    budget_monthly_usd: Decimal | None = _knob(
+        read.budget, "What may be spent on submissions in a month (UTC); what would exceed it is refused."
+    )
     log_level: str = _knob(
         read.choice("debug", "info", "warning", "error"), "The least important log line to write.", "info"
     )
@@ -204,13 +224,26 @@ class Settings:
         return settings.with_secret_file()
 
     @property
+    def embedded(self) -> bool:
+        """Tell whether the ledger is a SQLite file, which one machine has to itself."""
+        return self.database_url.startswith("sqlite:")
+
+    @property
+    def database_place(self) -> str:
+        """Where the ledger lives, for people: an absolute path, or a URL without its password."""
+        if self.embedded:
+            return str(self.database_path)
+        credentials, at, place = self.database_url.removeprefix("postgresql://").rpartition("@")
+        return f"postgresql://{credentials.partition(':')[0]}{at}{place.partition('?')[0]}"
+
+    @property
     def database_path(self) -> Path:
-        """The SQLite file, absolute."""
+        """The SQLite file, absolute; only where the ledger is embedded."""
         return Path(self.database_url.removeprefix("sqlite:///")).expanduser().absolute()
 
     def with_secret_file(self) -> Self:
         """Take the generated secret beside the database where none is set."""
-        if self.secret or (text := read_secret(self.database_path)) is None:
+        if self.secret or not self.embedded or (text := read_secret(self.database_path)) is None:
             return self
         try:
             return replace(self, secret=read.secrets(text))
@@ -226,6 +259,9 @@ class Settings:
         yield from (item.decode(errors="replace") for item in self.secret)
         if self.admin_token:
             yield self.admin_token
+        credentials = self.database_url.rpartition("@")[0].partition("://")[2]
+        if password := credentials.partition(":")[2]:
+            yield from {password, unquote(password)}
         for provider in self.providers.values():
             yield from (item.text for item in provider.secret)
             if provider.api_key:

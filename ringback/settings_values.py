@@ -19,6 +19,7 @@ from ringback.model import Confirm
 from ringback.providers.table import Keys, Table, TableError, type_name
 
 SECRET_BYTES = 32
+BUCKETS = frozenset({"s3", "gs", "az"})
 URL_TEXT = re.compile(r"[!-\[\]-~]+")  # no backslash: what stands before it is the host for some, a path for others
 HOST_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*(?P<last>[a-z0-9_-]{1,63})\.?")
 MAX_HOST_NAME = 253
@@ -188,12 +189,31 @@ def _allowed(item: str) -> Allowed:
     raise ValueError("expected names, addresses or networks such as media.local,10.0.0.7,10.1.0.0/16")
 
 
+def results_url(value: str) -> str:
+    """Read where results are stored; gives it without a slash at its end."""
+    given = value.strip()
+    parts = urlsplit(given)
+    expected = "expected file:///absolute/folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError(f"{expected}, without a query or a password: credentials come from the cloud's own variables")
+    if given.startswith("file:///") and parts.path.strip("/"):
+        return given.rstrip("/")
+    if parts.scheme in BUCKETS and parts.netloc and URL_TEXT.fullmatch(given):
+        return given.rstrip("/")
+    raise ValueError(expected)
+
+
 def database_url(value: str) -> str:
     """Read where the ledger lives."""
     given = value.strip()
     if given.startswith("sqlite:///") and len(given) > len("sqlite:///"):
         return given
-    raise ValueError("expected sqlite:///relative/path.db or sqlite:////absolute/path.db")
+    scheme, slashes, place = given.partition("://")
+    if slashes and scheme in ("postgresql", "postgres") and place and place.isprintable() and " " not in place:
+        return f"postgresql://{place}"
+    raise ValueError(
+        "expected sqlite:///relative/path.db, sqlite:////absolute/path.db or postgresql://user:password@host/database"
+    )
 
 
 def handlers(value: str) -> str:
@@ -259,11 +279,20 @@ def confirm(value: str) -> Confirm:
 
 
 def dollars(value: str) -> Decimal:
-    """Read an amount in US dollars."""
+    """Read a price in US dollars."""
+    return _amount(value, 1000, "0.0074375")
+
+
+def budget(value: str) -> Decimal:
+    """Read what may be spent in US dollars; 0 is nothing."""
+    return _amount(value, 1_000_000, "25.00")
+
+
+def _amount(value: str, most: int, example: str) -> Decimal:
     try:
         amount = Decimal(value.strip())
     except InvalidOperation:
         amount = Decimal(-1)
-    if not amount.is_finite() or not 0 <= amount <= 1000:
-        raise ValueError("expected an amount in US dollars from 0 to 1000, for example 0.0074375")
+    if not amount.is_finite() or not 0 <= amount <= most:
+        raise ValueError(f"expected an amount in US dollars from 0 to {most}, for example {example}")
     return amount

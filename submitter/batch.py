@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ringback.errors import InvalidSubmission, KeyConflict, RingbackError, UnknownProvider
+from ringback.errors import BudgetExceeded, InvalidSubmission, KeyConflict, RingbackError, UnknownProvider
 from ringback.model import Form, Task
 from submitter.plan import check_cost
 from submitter.sending import Sending
@@ -114,7 +114,7 @@ async def check_lines(batch: Batch, draft: Callable[[Line], Task], max_cost: Dec
 async def send_all(
     batch: Batch, send: Callable[[Line], Awaitable[Sending]], *, at_once: int
 ) -> AsyncGenerator[Submitted, None]:
-    """Send the lines, `at_once` at a time; stop at the first refusal that is about the account."""
+    """Send the lines, `at_once` at a time; stop at the first refusal that is about the account, or by a budget."""
     running: set[asyncio.Task[tuple[Submitted, bool]]] = set()
     stopped: Submitted | None = None
     lines = (batch[index] for index in range(len(batch)))
@@ -140,7 +140,7 @@ async def _send_one(line: Line, send: Callable[[Line], Awaitable[Sending]]) -> t
     try:
         sending = await send(line)
     except RingbackError as error:
-        return Submitted(line=line.number, error=error), False
+        return Submitted(line=line.number, error=error), isinstance(error, BudgetExceeded)
     ending = sending.ending
     refusal = ending.refusal if ending else None
     return Submitted(line=line.number, task=sending.task, error=refusal), ending is not None and ending.account

@@ -1,7 +1,8 @@
 """Submitting: the task is stored before anything is sent, and whatever comes of it is stored before it is told.
 
 `Submitter` is what users import. It checks and prices a request (`plan`), stores it, has it sent (`sending`) and, where
-asked, waits for the end, woken by the ledger. It never asks a provider how a task stands: that is the poller's.
+asked, waits for the end, woken by the ledger, or has it cancelled (`cancelling`). Asking how tasks stand is the
+poller's.
 """
 
 import asyncio
@@ -17,7 +18,8 @@ from typing import Any, Self
 import structlog
 
 from ringback.errors import NotFound
-from ringback.ledger import Ledger, open_ledger
+from ringback.intake import Intake
+from ringback.ledger import Ledger, budget_of, open_ledger
 from ringback.lifecycle import is_terminal
 from ringback.model import Task, TaskState
 from ringback.outbound import Outbound, Transport
@@ -25,6 +27,7 @@ from ringback.providers import get_provider
 from ringback.providers.signatures import fingerprint
 from ringback.settings import Settings
 from submitter.batch import Batch, Line, Submitted, check_lines, send_all
+from submitter.cancelling import Canceller
 from submitter.plan import Plan, check_cost, draft_task, make_form, make_plan
 from submitter.sending import Chance, Clock, Pause, Sender, Sending, find_task, first_deadlines, is_sendable, utc_now
 
@@ -56,6 +59,7 @@ class Submitter:
         self._given_outbound = outbound
         self._transport = transport
         self._clock, self._pause, self._chance = clock, pause, chance
+        self._budget = budget_of(settings)
         self._opened = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -112,6 +116,7 @@ class Submitter:
             InvalidSubmission: the provider would refuse it; nothing was stored.
             CostTooHigh: its price is above `max_cost`, or unknown; nothing was stored.
             SettingsError: a key, a secret or a URL is missing; nothing was stored.
+            BudgetExceeded: a day's or a month's budget has no room for it; nothing was stored.
             KeyConflict: the key belongs to another request.
             SubmissionRefused: the provider did refuse it; stored as failed.
             LedgerUnavailable: it could not be stored.
@@ -156,6 +161,7 @@ class Submitter:
             InvalidSubmission: names the bad lines; nothing was sent.
             CostTooHigh: the whole batch is above `max_cost`, or a price is unknown; nothing was sent.
             SubmissionRefused: the provider refuses the account; the remaining lines were not sent.
+            BudgetExceeded: a budget has no room for a line; the remaining lines were not sent.
         """
 
         def draft(line: Line) -> Task:
@@ -190,6 +196,26 @@ class Submitter:
             seen = await self._ledger.changed(seen, min(left, LOOK_SECONDS))
         return current
 
+    async def cancel(self, task: Task | str) -> Task:
+        """Cancel a task, and give it as it stands then.
+
+        It is `cancelled` where the provider has said so, also earlier. One that was never sent is withdrawn: `failed`,
+        by our own word. One that is still open was accepted for cancellation, and its end comes as any other.
+
+        Args:
+            task: the task, or its id, its key or the provider's id.
+
+        Raises:
+            NotFound: no such task.
+            NotCancelled: it has ended, runs already, or cannot be named to the provider; says which.
+            Unsupported: the provider cannot cancel.
+            SettingsError: the provider's key is missing.
+        """
+        reference = task.id if isinstance(task, Task) else task
+        current = await find_task(self._ledger, await self._id_of(reference))
+        intake = Intake(self._ledger, self._settings)
+        return await Canceller(self._settings, self._ledger, self._outbound, intake, self._clock).cancel(current)
+
     async def _id_of(self, reference: str) -> str:
         try:
             return (await find_task(self._ledger, reference)).id
@@ -217,7 +243,7 @@ class Submitter:
         self._outbound.check(provider)
         if draft.url_key is None and provider.pushes:
             _say_that_no_push_will_come()
-        task, _ = await self._ledger.add_task(draft)
+        task, _ = await self._ledger.add_task(draft, self._budget)
         return await self._sender.deliver(task) if is_sendable(task, self._clock()) else Sending(task=task)
 
 

@@ -23,6 +23,7 @@ from ringback.providers import Provider, get_provider
 from ringback.retry import SENDING, Policy, poll_delay
 from ringback.settings import Settings
 from submitter.ending import Ending, Fate, ending_of_answer, ending_of_failure, scrub
+from submitter.expecting import Expecting
 from submitter.plan import task_url
 
 log = structlog.get_logger("ringback.submitter")
@@ -96,6 +97,7 @@ class Sender:
         self._settings = settings
         self._ledger = ledger
         self._outbound = outbound
+        self._expecting = Expecting(settings, ledger, clock)
         self._clock = clock
         self._pause = pause
         self._chance = chance
@@ -158,7 +160,7 @@ class Sender:
         now = self._clock()
         pause = self._pause_after(ending, number)
         resend_at = self._resend_at(provider, task, ending, pause, now)
-        wait = timedelta(seconds=self._settings.push_deadline_seconds) if pushed else poll_delay(timedelta(0))
+        wait = await self._expecting.wait(provider, task) if pushed else poll_delay(timedelta(0))
         sent = Sent(
             task_id=task.id,
             sent_at=sent_at,

@@ -75,7 +75,9 @@ class Health:
             error = self._state.write_error
         else:
             error = await self._probe.get()
-        # Strangers may ask too: they need not know where on the disk it lies.
+        # Strangers may ask too: they need not know where on the disk it lies, or at which address.
+        if not self._state.settings.embedded:
+            return error and error.partition(" (")[0]
         return error and error.replace(f"{self._state.settings.database_path.parent}/", "")
 
     async def _try_ledger(self) -> str | None:

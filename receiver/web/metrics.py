@@ -4,7 +4,7 @@ The counts are plain integers kept elsewhere; prometheus_client (55 ms to import
 when somebody asks. No label holds a secret, a token or anything that a stranger chose.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,22 @@ from starlette.responses import Response
 
 from receiver.web.access import check_admin
 from receiver.web.fresh import Fresh
+from receiver.web.pushed import PUSHES_WINDOW, pushed_metrics
+from receiver.web.spent import spent_metrics
 from receiver.web.state import State
+from receiver.web.stored import stored_metrics
 from ringback.errors import LedgerError
-from ringback.ledger import Queue, Summary
+from ringback.ledger import (
+    CountResults,
+    Pushed,
+    Pushes,
+    Queue,
+    ResultCounts,
+    Spending,
+    Spent,
+    Summary,
+    budget_of,
+)
 from ringback.model import DeliveryState, TaskState
 
 if TYPE_CHECKING:
@@ -30,6 +43,9 @@ class Metrics:
     def __init__(self, state: State) -> None:
         self._state = state
         self._summary = Fresh(SUMMARY_SECONDS, self._summarise)
+        self._pushes = Fresh(SUMMARY_SECONDS, self._listen)
+        self._results = Fresh(SUMMARY_SECONDS, self._count_results)
+        self._spent = Fresh(SUMMARY_SECONDS, self._add_up)
 
     async def show(self, request: Request) -> Response:
         """Answer with the text format; the ledger's part is left out while the ledger cannot be read."""
@@ -40,7 +56,9 @@ class Metrics:
         from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
         registry = CollectorRegistry()
-        registry.register(_Snapshot(self._state, await self._summary.get(), datetime.now(UTC)))
+        summary, pushes = await self._summary.get(), await self._pushes.get()
+        results, spent = await self._results.get(), await self._spent.get()
+        registry.register(_Snapshot(self._state, summary, pushes, results, spent, datetime.now(UTC)))
         return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def _summarise(self) -> Summary | None:
@@ -50,13 +68,45 @@ class Metrics:
         except LedgerError:
             return None
 
+    async def _listen(self) -> Sequence[Pushed]:
+        try:
+            ledger, _ = await self._state.open()
+            return await ledger.report(Pushes(since=datetime.now(UTC) - PUSHES_WINDOW))
+        except LedgerError:
+            return ()
+
+    async def _count_results(self) -> ResultCounts | None:
+        try:
+            ledger, _ = await self._state.open()
+            return await ledger.report(CountResults(now=datetime.now(UTC)))
+        except LedgerError:
+            return None
+
+    async def _add_up(self) -> Spent | None:
+        try:
+            ledger, _ = await self._state.open()
+            return await ledger.report(Spending(now=datetime.now(UTC)))
+        except LedgerError:
+            return None
+
 
 class _Snapshot:
     """What one scrape shows."""
 
-    def __init__(self, state: State, summary: Summary | None, now: datetime) -> None:
+    def __init__(
+        self,
+        state: State,
+        summary: Summary | None,
+        pushes: Sequence[Pushed],
+        results: ResultCounts | None,
+        spent: Spent | None,
+        now: datetime,
+    ) -> None:
         self._state = state
         self._summary = summary
+        self._pushes = pushes
+        self._results = results
+        self._spent = spent
         self._now = now
 
     def collect(self) -> "Iterator[Metric]":
@@ -64,6 +114,11 @@ class _Snapshot:
         yield from self._own()
         if self._summary is not None:
             yield from self._ledgers(self._summary)
+        yield from pushed_metrics(self._pushes)
+        if self._results is not None:
+            yield from stored_metrics(self._results, self._now)
+        if self._spent is not None:
+            yield from spent_metrics(self._spent, budget_of(self._state.settings))
 
     def _own(self) -> "Iterator[Metric]":
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily

@@ -18,12 +18,20 @@ __all__ = ["COMMANDS", "main"]
 SECTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {  # heading: command: the module it lives in
         "Run": {"up": "serve", "serve": "serve", "work": "work", "poll": "work", "tick": "work"},
-        "Submit and look": {"submit": "submit", "tasks": "tasks", "events": "events", "deliveries": "deliveries"},
+        "Submit and look": {
+            "submit": "submit",
+            "tasks": "tasks",
+            "events": "events",
+            "deliveries": "deliveries",
+            "results": "results",
+            "costs": "costs",
+        },
         "Try": {"demo": "demo", "sandbox": "sandbox", "trigger": "trigger"},
         "Operate": {
             "status": "status",
             "doctor": "doctor",
             "providers": "providers",
+            "reconcile": "reconcile",
             "migrate": "migrate",
             "prune": "prune",
         },

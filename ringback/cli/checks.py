@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ringback.cli.placement import ADVICE, look
@@ -62,16 +63,25 @@ def of_settings(settings: Settings) -> Iterator[Check]:
     names = [name for name, value in os.environ.items() if name.startswith(PREFIX) and value]
     file = Path.cwd() / CONFIG_FILE
     yield good("settings", f"{file if file.exists() else f'no {CONFIG_FILE} here'}; {len(names)} RINGBACK_ variables")
-    yield good("SQLite", sqlite3.sqlite_version)
+    yield _engine(settings)
     yield from _place(settings)
     yield _public_url(settings)
     for provider, advice in unconfirmable(settings):
         yield bad(f"{provider.name} callbacks", "are hints, which nothing here can confirm", advice)
 
 
+def _engine(settings: Settings) -> Check:
+    if settings.embedded:
+        return good("SQLite", sqlite3.sqlite_version)
+    try:
+        return good("psycopg", version("psycopg"))
+    except PackageNotFoundError:
+        return bad("psycopg", "is not installed", "pip install 'ringback[postgres]'")
+
+
 def _place(settings: Settings) -> Iterator[Check]:
     """Say where a database cannot stay; nothing where nothing is known against its place."""
-    finding = look(settings.database_path)
+    finding = look(settings.database_path) if settings.embedded else None
     if finding is None:
         return
     found = f"{settings.database_path}: {finding.why}"
@@ -96,7 +106,9 @@ def _secret(settings: Settings, summary: Summary) -> Check:
     if not settings.secret:
         advice = "start `ringback up`, which makes one, or set RINGBACK_SECRET"
         return doubtful("secret", "none: callbacks would get 503", advice)
-    from_file = "RINGBACK_SECRET" not in os.environ and secret_path(settings.database_path).exists()
+    from_file = (
+        settings.embedded and "RINGBACK_SECRET" not in os.environ and secret_path(settings.database_path).exists()
+    )
     where = f" (from {secret_path(settings.database_path)})" if from_file else ""
     prints = ", ".join(fingerprint(secret) for secret in settings.secret)
     return good("secret", f"{len(settings.secret)}, newest first, by fingerprint: {prints}{where}")
@@ -162,8 +174,8 @@ async def _writable(settings: Settings, ledger: Ledger, now: datetime) -> Check:
     try:
         await ledger.reject({}, now)  # writes, counts or not
     except LedgerError as error:
-        return bad("database", f"{settings.database_path}: {error}", "callbacks get 503 until it can be written")
-    return good("database", f"{settings.database_path}, writable")
+        return bad("database", f"{settings.database_place}: {error}", "callbacks get 503 until it can be written")
+    return good("database", f"{settings.database_place}, writable")
 
 
 def _keys(settings: Settings, summary: Summary) -> Iterator[Check]:

@@ -53,15 +53,19 @@ async def _examine_the_rest(settings: Settings, now: datetime) -> "list[Check]":
     """Look at providers and ledger; what is open in the ledger decides how much a provider lacks."""
     from ringback.cli.checks import bad, doubtful, of_both, of_ledger, waiting
     from ringback.cli.provider_checks import of_providers
+    from ringback.cli.pushes import DAY, of_pushes
     from ringback.cli.rejection_checks import of_rejections
-    from ringback.ledger import Summary
+    from ringback.cli.stored import count, of_results
+    from ringback.ledger import Pushes, Summary
 
     try:
         async with opened_ledger(settings) as ledger:
             summary = await ledger.summary(now)
             providers = [*of_providers(settings, now, await waiting(settings, ledger))]
             refusals = [*of_rejections(settings, summary.new_rejections)]
-            return [*providers, *refusals, *await of_ledger(settings, ledger, summary, now)]
+            heard = [*of_pushes(await ledger.report(Pushes(since=now - DAY)))]
+            results = await of_results(settings, await count(ledger, now), now)
+            return [*providers, *refusals, *heard, *results, *await of_ledger(settings, ledger, summary, now)]
     except LedgerMissing as error:
         database = doubtful("database", str(error), "it is made at the first start")
     except LedgerError as error:

@@ -84,7 +84,7 @@ def refuse(settings: Settings) -> None:
     Raises:
         RingbackError: says why, and what to do.
     """
-    finding = look(settings.database_path)
+    finding = look(settings.database_path) if settings.embedded else None
     if finding is None or finding.may or settings.allow_ephemeral:
         return
     raise RingbackError(

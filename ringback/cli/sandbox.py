@@ -69,6 +69,13 @@ def read_delay(ctx: click.Context, param: click.Parameter, value: str | None) ->
     callback=read_delay,
     help="Seconds from acceptance to the end; 2..6 by default.",
 )
+@click.option(
+    "--late",
+    "late_push_seconds",
+    type=click.FloatRange(0, 3600),
+    metavar="SECONDS",
+    help="How late a late_push comes; 10 by default.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same delays and faults.")
 @click.option(
     "--allow-push-to",

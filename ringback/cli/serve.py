@@ -13,6 +13,7 @@ from ringback.cli.group import examples
 from ringback.cli.options import handlers_option, host_option, port_option
 from ringback.cli.placement import refuse
 from ringback.cli.run import Part, configure_logs, leave, load_settings, opened_ledger, run, run_parts
+from ringback.cli.storing import alarm, with_storing
 from ringback.errors import SettingsError
 from ringback.providers.signatures import fingerprint
 from ringback.secret_file import ensure_secret, secret_path
@@ -123,12 +124,14 @@ async def _up(settings: Settings, handlers: "Handlers | None", listener: socket.
         async with (
             Outbound(settings) as outbound,  # one door out, so that a provider's limits hold for poller and handlers
             Submitter(settings, ledger=ledger, outbound=outbound) as submitter,
+            with_storing(settings, handlers, ledger, outbound) as all_handlers,
         ):
             parts = [_receiver(settings, ledger, listener), make_poller(settings, ledger, outbound).run]
-            if handlers is None:
+            parts += alarm(settings, ledger)
+            if all_handlers is None:
                 _log().info("worker.absent", hint="events are stored only; name handlers: --handlers module:name")
             else:
-                worker = make_worker(settings, ledger, handlers, submitter)
+                worker = make_worker(settings, ledger, all_handlers, submitter)
                 parts.append(worker.run)
             await run_parts(parts)
     leave_stragglers(worker)
@@ -138,6 +141,8 @@ def _with_secret(settings: Settings) -> Settings:
     """Make the secret behind our URLs where none is set, and say where it is."""
     if settings.secret:
         return settings
+    if not settings.embedded:
+        raise SettingsError("RINGBACK_SECRET: set it; every process on every machine needs the same one")
     ensure_secret(settings.database_path)
     settings = settings.with_secret_file()
     configure_logs(settings)  # it must be redacted, too
@@ -164,7 +169,7 @@ def _receiver(settings: Settings, ledger: "Ledger", listener: socket.socket) -> 
 
     def started() -> None:
         log = _log()
-        log.info("receiver.listening", url=url, database=str(settings.database_path))
+        log.info("receiver.listening", url=url, database=settings.database_place)
         callback_url = f"{settings.public_url or url}/callbacks/qingbo/task_….<mac>"
         log.info("receiver.addressed", public_url=settings.public_url or "none is set", callback_url=callback_url)
 

@@ -136,7 +136,7 @@ def standing_text(event: Event) -> str:
 def trust_text(event: Event) -> str:
     """Tell why an event is believed: what we asked for ourselves carries no signature."""
     if event.source is Source.RINGBACK:
-        return "our own presumption"
+        return "our own notice" if event.type is EventType.RECEIVER_PUSH_MISSING else "our own presumption"
     return f"trust {event.trust}" if event.source is Source.CALLBACK else "answer to our own request"
 
 

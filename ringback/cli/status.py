@@ -24,22 +24,29 @@ if TYPE_CHECKING:
 def status(watch: float | None, as_json: bool) -> None:
     """Show counts of tasks, callbacks and deliveries, and what waits how long.
 
-    The lag of a handler is how long its oldest due delivery has waited.
+    The lag of a handler is how long its oldest due delivery has waited. Pushes are those of the last 24 hours: late is
+    what came after the poller had begun to ask, missing what never came, recovered what a poll settled instead.
     """
     run(_show(load_settings(quiet=True), watch, as_json))
 
 
 async def _show(settings: Settings, watch: float | None, as_json: bool) -> None:
+    from ringback.cli import pushes, spending, stored
     from ringback.cli.show import print_json
 
     async with opened_ledger(settings) as ledger:
         while True:
             now = datetime.now(UTC)
-            summary = await ledger.summary(now)
+            summary, heard = await ledger.summary(now), await pushes.listen(ledger, now)
+            results, spent = await stored.count(ledger, now), await spending.ask(ledger, now)
             if as_json:
-                print_json(shape(summary, now))
+                parts = pushes.shape(heard, settings), stored.shape(results, settings), spending.shape(spent, settings)
+                print_json({**shape(summary, now), **parts[0], **parts[1], **parts[2]})
             else:
                 _print(summary, now)
+                pushes.print_heard(heard, settings)
+                stored.print_counts(results, settings, now)
+                spending.print_spent(spent, settings)
             if watch is None:
                 return
             await asyncio.sleep(watch)

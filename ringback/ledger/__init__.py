@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from ringback.ledger.actions import Action, Cancel, Discard, Done, Query, Replay, ReplayEvents
+from ringback.ledger.budgets import Budget, budget_of
+from ringback.ledger.costs import By, Cost, Costs, Differing, Spending, Spent, Sums
+from ringback.ledger.expectations import Expectation, Expected, Learn, Learned, Pushed, Pushes
 from ringback.ledger.patterns import Pattern, any_fits, fits
 from ringback.ledger.protocol import (
     DoneStep,
@@ -21,23 +24,47 @@ from ringback.ledger.protocol import (
     Waiter,
     WorkerLedger,
 )
+from ringback.ledger.results import (
+    EXPIRES_SOON,
+    STORE_RESULTS,
+    CountResults,
+    KeptResult,
+    ListResults,
+    ResultCounts,
+    ResultRow,
+)
 from ringback.ledger.retention import Keep, Prune, Pruned
 from ringback.ledger.sqlite import SqliteLedger, heart
 from ringback.ledger.turns import Keyless, Process, Rate, Registration, Settled, Share, Turn, Turned, Work
+from ringback.ledger.upkeep import require_driver
 from ringback.model import Delivery
 from ringback.settings import Settings
 
 __all__ = [
+    "EXPIRES_SOON",
+    "STORE_RESULTS",
     "Action",
+    "Budget",
+    "By",
     "Cancel",
+    "Cost",
+    "Costs",
+    "CountResults",
+    "Differing",
     "Discard",
     "Done",
     "DoneStep",
+    "Expectation",
+    "Expected",
     "IntakeLedger",
     "Keep",
     "KeptCallback",
+    "KeptResult",
     "Keyless",
+    "Learn",
+    "Learned",
     "Ledger",
+    "ListResults",
     "OperatorLedger",
     "Owed",
     "Pattern",
@@ -45,18 +72,25 @@ __all__ = [
     "Process",
     "Prune",
     "Pruned",
+    "Pushed",
+    "Pushes",
     "Query",
     "Queue",
     "Rate",
     "Registration",
     "Replay",
     "ReplayEvents",
+    "ResultCounts",
+    "ResultRow",
     "Sent",
     "Settled",
     "Share",
+    "Spending",
+    "Spent",
     "Story",
     "SubmitterLedger",
     "Summary",
+    "Sums",
     "Turn",
     "Turned",
     "Waiter",
@@ -64,6 +98,7 @@ __all__ = [
     "WorkerLedger",
     "any_fits",
     "beat_from_thread",
+    "budget_of",
     "fits",
     "open_ledger",
 ]
@@ -77,6 +112,11 @@ async def open_ledger(settings: Settings, *, create: bool = False) -> Ledger:
         LedgerMismatch: it has another schema version.
         LedgerUnavailable: it cannot be opened right now.
     """
+    if not settings.embedded:
+        require_driver()
+        from ringback.ledger.postgres import PostgresLedger
+
+        return await PostgresLedger.open(settings.database_url, create=create, dedup_days=settings.dedup_days)
     return await SqliteLedger.open(settings.database_path, create=create, dedup_days=settings.dedup_days)
 
 
@@ -89,4 +129,8 @@ def beat_from_thread(
         LedgerUnavailable: nothing was written; try again.
         LedgerRejected: this can never be written.
     """
+    if not settings.embedded:
+        from ringback.ledger import postgres
+
+        return postgres.beat_from_thread(settings.database_url, process, now, dead_before, handlers)
     return heart.beat(settings.database_path, process, now, dead_before, handlers)

@@ -262,7 +262,9 @@ class Fold:
         key = received_key(arrival)
         if (known := self._events.get(key)) is not None:
             return self._seen(arrival, task, known)
-        event = self._new_event(arrival, task, EventType.CALLBACK_RECEIVED, key, None)
+        ours = arrival.source is Source.RINGBACK
+        kind = EventType.RECEIVER_PUSH_MISSING if ours else EventType.CALLBACK_RECEIVED
+        event = self._new_event(arrival, task, kind, key, None)
         return _receipt(Verdict.NEW, task, event.id)
 
     def _fact(self, arrival: Arrival, reading: Reading, task: TaskRow) -> Receipt:
@@ -273,6 +275,7 @@ class Fold:
             return self._keep(arrival, task, same_id.id, Verdict.CONFLICT, "event_id_reused", with_body=True)
         if (known := self._events.get(by_fact)) is not None:
             _note_progress(task, reading)
+            _note_charge(task, reading)
             return self._seen(arrival, task, known)
         step = lifecycle.advance(task.state, task.settled_by, reading.status, arrival.source)
         event = self._new_event(arrival, task, EVENT_OF_STATE[reading.status], by_event, by_fact)
@@ -365,22 +368,25 @@ def _receipt(verdict: Verdict, task: TaskRow | None, event_id: str | None) -> Re
 
 
 def _advance(task: TaskRow, reading: Reading, step: lifecycle.Advance, event_id: str, now: int) -> None:
-    task.state = step.state
-    task.changed = True
+    task.state, task.changed = step.state, True
     _note_progress(task, reading)
     if reading.charged_microdollars is not None:
         task.charged_microdollars = reading.charged_microdollars
     if lifecycle.is_terminal(step.state):
-        task.settled_by = step.settled_by
-        task.settled_event = event_id
-        task.settled_at = now
-        task.fetch_at = None
+        task.settled_by, task.settled_event = step.settled_by, event_id
+        task.settled_at, task.fetch_at = now, None
 
 
 def _note_progress(task: TaskRow, reading: Reading) -> None:
     if reading.progress is not None and reading.progress != task.progress and not lifecycle.is_terminal(task.state):
         task.progress = reading.progress
         task.changed = True
+
+
+def _note_charge(task: TaskRow, reading: Reading) -> None:
+    """Fill in what the first telling of its end left out; what was said once stands."""
+    if reading.status is task.state and task.charged_microdollars is None and reading.charged_microdollars is not None:
+        task.charged_microdollars, task.changed = reading.charged_microdollars, True
 
 
 def _make_due(task: TaskRow, now: int) -> None:

@@ -28,7 +28,12 @@ def event_key(arrival: Arrival, task_id: str) -> str | None:
 
 
 def received_key(arrival: Arrival) -> str:
-    """Key a request that is not about a task: by the provider's event id in its scope, else by its bytes."""
+    """Key what is not about a task: by the provider's event id in its scope, else by its bytes.
+
+    What Ringback itself has noticed has keys that no provider can take.
+    """
+    if arrival.source is Source.RINGBACK and arrival.notice is not None:
+        return f"r:{arrival.provider}:{arrival.notice.event_id}"
     return event_key(arrival, arrival.task_id or arrival.provider) or unrecognised_key(arrival)
 
 

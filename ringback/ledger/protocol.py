@@ -8,9 +8,14 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, overload
+from typing import Any, Protocol, overload
 
 from ringback.ledger.actions import Action, Done, Query
+from ringback.ledger.budgets import Budget
+from ringback.ledger.costs import Cost, Costs, Differing, Spending, Spent
+from ringback.ledger.expectations import Expectation, Expected, Learn, Learned, Pushed, Pushes
+from ringback.ledger.reporting import Ask
+from ringback.ledger.results import CountResults, KeptResult, ListResults, ResultCounts, ResultRow
 from ringback.ledger.retention import Prune, Pruned
 from ringback.ledger.turns import NO_HANDLERS, Process, Registration, Turn, Turned
 from ringback.model import (
@@ -173,11 +178,14 @@ class IntakeLedger(Protocol):
 class SubmitterLedger(Protocol):
     """What a submission needs."""
 
-    async def add_task(self, task: Task) -> tuple[Task, bool]:
+    async def add_task(self, task: Task, budget: Budget | None = None) -> tuple[Task, bool]:
         """Store a new pending task; give back the stored one and whether it is new.
+
+        The budget is held in the same transaction: however many add tasks at once, together they do not overspend it.
 
         Raises:
             KeyConflict: its key belongs to a task with another request.
+            BudgetExceeded: it is new, and would cost more than is left, or its price is not known.
         """
 
     async def claim_send(self, task: Task, now: datetime, resend_at: datetime | None) -> bool:
@@ -234,6 +242,9 @@ class WorkerLedger(Protocol):
     async def finish_step(self, attempt: Attempt, name: str, now: datetime) -> bool:
         """Record that a step is done; False, and nothing recorded, where the attempt no longer is the current one."""
 
+    async def keep_result(self, kept: KeptResult) -> bool:
+        """Record that a result is stored, whoever stored it; False, and nothing recorded, where its event is gone."""
+
 
 class OperatorLedger(Protocol):
     """What people ask, by the command and the API."""
@@ -260,7 +271,10 @@ class OperatorLedger(Protocol):
     @overload
     async def act(self, action: Prune) -> Pruned: ...
 
-    async def act(self, action: Action | Prune) -> Done | Pruned:
+    @overload
+    async def act(self, action: Learn) -> Learned: ...
+
+    async def act(self, action: Action | Prune | Learn) -> Done | Pruned | Learned:
         """Do one step of what an operator asks for; the same again, `after` what it gave as `next`, goes on.
 
         A step is small, so that callbacks never wait for it. A dry run is one step, and writes nothing.
@@ -268,6 +282,30 @@ class OperatorLedger(Protocol):
         Raises:
             NotFound: a record that was named does not exist; then nothing was done.
         """
+
+    @overload
+    async def report(self, ask: Expected) -> tuple[Expectation, ...]: ...
+
+    @overload
+    async def report(self, ask: Pushes) -> tuple[Pushed, ...]: ...
+
+    @overload
+    async def report(self, ask: Costs) -> Sequence[Cost]: ...
+
+    @overload
+    async def report(self, ask: Spending) -> Spent: ...
+
+    @overload
+    async def report(self, ask: Differing) -> Sequence[Task]: ...
+
+    @overload
+    async def report(self, ask: ListResults) -> tuple[ResultRow, ...]: ...
+
+    @overload
+    async def report(self, ask: CountResults) -> ResultCounts: ...
+
+    async def report(self, ask: Ask) -> Any:
+        """Tell what is asked about many records at once: each kind of ask has an answer of its own. Read-only."""
 
     async def summary(self, now: datetime) -> Summary:
         """Count everything."""

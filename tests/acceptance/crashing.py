@@ -27,7 +27,7 @@ TRAIL = "RINGBACK_TEST_TRAIL"  # the file that the steps are written into
 CRASH_AT = "RINGBACK_TEST_CRASH_AT"  # the number of a step; or "method: phase", for the first of that name
 AHEAD_SECONDS = "RINGBACK_TEST_AHEAD_SECONDS"  # how far the clock of this process is ahead
 
-READS = frozenset({"changed", "deliveries", "due_sends", "events", "processes", "story", "summary", "tasks"})
+READS = frozenset({"changed", "deliveries", "due_sends", "events", "processes", "report", "story", "summary", "tasks"})
 BEAT = "beat_from_thread"
 PHASES = ("called", "begin", "commit", "committed", "done")  # of everything that is written
 NUMBERED = frozenset({"begin", "commit", "committed", "checkpoint", "checkpointed"})

@@ -4,6 +4,7 @@ Each journey is begun again and again, and dies at its first step, at its second
 What must be true after a crash is told from the trail of steps that the dead one left, not from the ledger alone.
 """
 
+import hashlib
 import http.client
 import json
 import os
@@ -16,11 +17,12 @@ from pathlib import Path
 import pytest
 
 from ringback.ledger.protocol import IntakeLedger, Ledger, PollerLedger, SubmitterLedger, WorkerLedger
-from tests.acceptance.crashing import BEAT, PHASES, READS, TRAIL, public, writes
+from tests.acceptance.crashing import BEAT, PHASES, READS, TRAIL, is_step, public, writes
 from tests.acceptance.forking import Forked, Zygote
 from tests.acceptance.processes import Site, wait_until
 from tests.acceptance.pushes import Answer, body_of, get, path_of, post
 from tests.acceptance.stages import KILLED, At, Crashes, Stage
+from tests.results.films import films
 
 pytestmark = pytest.mark.slow
 
@@ -292,8 +294,40 @@ def test_a_worker_dies_at_every_step(site: Site, tmp_path: Path, capsys: pytest.
         assert set(outcomes) <= {"succeeded", "failed", "lapsed"}
         return died
 
-    crashes = Crashes.of(play, tmp_path / "stages", site, writes(WorkerLedger) | {BEAT, "enlist_keys"})
+    methods = writes(WorkerLedger) - {"keep_result"} | {BEAT, "enlist_keys"}  # which has a journey of its own
+    crashes = Crashes.of(play, tmp_path / "stages", site, methods)
     _print(capsys, f"a worker: {crashes}")
+
+
+def test_storing_a_result_dies_at_every_step(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The next worker stores what is not stored, and what is written down lies there whole; nothing is left over."""
+    with films(3 << 20) as film:
+        result = {"result": {"videos": [{"url": [film.url]}]}}
+        receiver = site.serve()
+        post(site.port, "task_film", json.dumps(json.loads(body_of("p-1")) | result).encode())
+        assert receiver.stop() == 0
+        whole = b"".join(film.content())
+
+        def play(stage: Stage, at: At) -> bool:
+            kept = stage.site.folder / "kept"
+            stage.site.set(results_url=f"file://{kept}", allow_private="127.0.0.1")
+            died = stage.died(stage.start("work", "--once", crash_at=at, heartbeat_seconds=0.1), at)
+            path = kept / "task_film" / "0.mp4"
+            written = stage.rows("SELECT stored_url, size FROM results")
+            assert not written or any(is_step(step, "keep_result: committed") for step in stage.trail)
+            assert written or "keep_result: done" not in stage.trail
+            assert not path.exists() or path.read_bytes() == whole
+            assert path.exists() or not written
+            stage.finish("work", "--once", ahead=WORKER_LEASE)
+            assert path.read_bytes() == whole
+            (row,) = stage.rows("SELECT stored_url, size, sha256 FROM results")
+            assert tuple(row) == (f"file://{path}", len(whole), hashlib.sha256(whole).hexdigest())
+            assert [row["state"] for row in stage.rows("SELECT state FROM deliveries")] == ["succeeded"]
+            assert not list((kept / ".parts").iterdir())
+            return died
+
+        crashes = Crashes.of(play, tmp_path / "stages", site, frozenset({"keep_result", "turn", "beat"}))
+    _print(capsys, f"storing a result: {crashes}")
 
 
 def _deliveries(stage: Stage) -> dict[tuple[str, str], str]:

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from ringback.errors import LedgerUnavailable
 from ringback.intake import Intake
 from ringback.ledger import Ledger, Query, open_ledger
-from ringback.model import Callback, Reading, Source, Task, TaskState, Trust, Verdict
+from ringback.model import Callback, EventType, Reading, Source, Task, TaskState, Trust, Verdict
 from ringback.providers import get_provider
 from ringback.settings import Settings
 
@@ -102,3 +102,16 @@ async def test_slow_ledger_is_unavailable(intake: Intake, tmp_path: Path) -> Non
         os.close(handle)
     async with asyncio.timeout(5):
         assert (await intake.pushed(QINGBO, "task_a", Trust.TOKEN, COMPLETED)).duplicate
+
+
+async def test_silence_is_an_event_of_its_own(intake: Intake, ledger: Ledger) -> None:
+    """Once for each provider and key; a provider's own notice with that id, or those bytes, does not take its place."""
+    first = await intake.silence("qingbo", "push_missing:2026-07-01T00", b"{}", NOW)
+    again = await intake.silence("qingbo", "push_missing:2026-07-01T00", b"{...}", NOW)
+    later = await intake.silence("qingbo", "push_missing:2026-07-01T01", b"{}", NOW)
+    assert [receipt.verdict for receipt in (first, again, later)] == [Verdict.NEW, Verdict.DUPLICATE, Verdict.NEW]
+    assert again.event_id == first.event_id
+    pushed = await intake.pushed(QINGBO, None, Trust.SIGNED, callback(b"{}"))
+    assert pushed.verdict is Verdict.UNRECOGNISED
+    events = await ledger.events(Query(type=EventType.RECEIVER_PUSH_MISSING))
+    assert [(event.body, event.duplicates, event.task_id) for event in events] == [(b"{}", 0, None)] * 2

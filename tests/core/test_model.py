@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from ringback.model import (
     EVENT_OF_STATE,
     EventType,
     Receipt,
+    Result,
     Task,
     TaskState,
     Verdict,
@@ -79,3 +81,8 @@ def test_records_are_frozen_and_say_what_repeats() -> None:
     with pytest.raises(AttributeError):
         task.state = TaskState.COMPLETED  # type: ignore[misc]
     assert [verdict for verdict in Verdict if Receipt(verdict=verdict).duplicate] == [Verdict.DUPLICATE]
+
+
+def test_a_result_is_written_without_what_it_lacks() -> None:
+    """What every event holds in the ledger stays as short as what the provider told."""
+    assert msgspec.json.encode(Result(kind="video", url="https://c/x")) == b'{"kind":"video","url":"https://c/x"}'

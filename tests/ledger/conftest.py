@@ -1,13 +1,20 @@
 """The engines that the conformance suite runs on. A ledger here is always a real one."""
 
-from collections.abc import AsyncIterator
+import sqlite3
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 from ringback.ledger import Ledger, open_ledger
 from ringback.settings import Settings
+
+from .server import fresh_database
 
 
 @dataclass
@@ -16,21 +23,49 @@ class Engine:
 
     settings: Settings
     opened: list[Ledger] = field(default_factory=list)
+    drop: Callable[[], None] = lambda: None  # takes the database away
 
     async def open(self) -> Ledger:
         """Open the database once more."""
         self.opened.append(await open_ledger(self.settings, create=not self.opened))
         return self.opened[-1]
 
+    def query(self, text: str) -> list[tuple[Any, ...]]:
+        """Read something beside the ledger, in words that every engine understands."""
+        if self.settings.embedded:
+            with closing(sqlite3.connect(self.settings.database_path)) as file:
+                return file.execute(text).fetchall()
+        with psycopg.connect(self.settings.database_url) as db:
+            return db.execute(text.encode()).fetchall()
 
-@pytest.fixture(params=["sqlite"])
+    def another(self) -> "Engine":
+        """Give a further fresh database of the same engine; who asked for it drops it."""
+        if self.settings.embedded:
+            folder = Path(tempfile.mkdtemp(dir=self.settings.database_path.parent))
+            return Engine(Settings(database_url=f"sqlite:///{folder}/ledger.db"))
+        stack = ExitStack()
+        url = stack.enter_context(fresh_database())
+        return Engine(Settings(database_url=url), drop=stack.close)
+
+
+@contextmanager
+def fresh_url(name: str, folder: Path) -> Iterator[str]:
+    """Give the URL of a fresh database of an engine."""
+    if name == "sqlite":
+        yield f"sqlite:///{folder}/ledger.db"
+        return
+    with fresh_database() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
 async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
     """Each engine in turn."""
-    urls = {"sqlite": f"sqlite:///{tmp_path}/ledger.db"}
-    made = Engine(Settings(database_url=urls[request.param]))
-    yield made
-    for ledger in made.opened:
-        await ledger.close()
+    with fresh_url(request.param, tmp_path) as url:
+        made = Engine(Settings(database_url=url))
+        yield made
+        for ledger in made.opened:
+            await ledger.close()
 
 
 @pytest.fixture

@@ -59,13 +59,28 @@ CREATE INDEX tasks_pending ON tasks (provider) WHERE state = 'pending';
 CREATE INDEX tasks_settled ON tasks (pruned, settled_at) WHERE settled_at IS NOT NULL;
 CREATE INDEX tasks_parent ON tasks (parent) WHERE parent IS NOT NULL;
 
+-- What each task comes to: what the provider says that it charged; else nothing where it ended without a result (`void`);
+-- else what was expected. An end that we only presume is none here, since the task may have been bought, unless it was
+-- never sent. Amounts are cut at a million dollars, so that their sums stay within what a sum can be.
+CREATE VIEW costs AS
+SELECT seq, id, provider, model, state, created_at, settled_at, pruned, price, charged, bought, void,
+       CASE WHEN charged IS NOT NULL THEN charged WHEN void THEN 0 ELSE price END AS spent,
+       CASE WHEN void THEN max(0, price - coalesce(charged, 0)) END AS refunded
+FROM (SELECT seq, id, provider, json_extract(form, '$.model') AS model, state, created_at, settled_at, pruned,
+             min(price_microdollars, 1000000000000) AS price, min(charged_microdollars, 1000000000000) AS charged,
+             provider_id IS NOT NULL AS bought,
+             (state = 'failed' OR state = 'cancelled' OR state = 'expired') AND
+             (settled_by <> 'ringback' OR (provider_id IS NULL AND (state = 'failed' OR sent_at IS NULL))) AS void
+      FROM tasks);
+
 -- One deduplicated fact. Its key row outlives its body (see RINGBACK_DEDUP_DAYS).
 CREATE TABLE events (
     seq               INTEGER PRIMARY KEY,
     id                TEXT NOT NULL,        -- evt_…
     type              TEXT NOT NULL CHECK (
         type = 'task.completed' OR type = 'task.failed' OR type = 'task.cancelled' OR type = 'task.expired' OR
-        type = 'task.progressed' OR type = 'callback.received' OR type = 'callback.unrecognised'),
+        type = 'task.progressed' OR type = 'callback.received' OR type = 'callback.unrecognised' OR
+        type = 'receiver.push_missing'),
     provider          TEXT NOT NULL,
     task_id           TEXT,
     status            TEXT,                 -- the task state it speaks of; null when not about a task
@@ -196,6 +211,18 @@ CREATE TABLE steps (
     PRIMARY KEY (event_seq, handler, name)
 ) STRICT, WITHOUT ROWID;
 
+-- A result that was stored before its URL ended: which one of its event, where, and what was written.
+CREATE TABLE results (
+    event_seq    INTEGER NOT NULL REFERENCES events (seq) ON DELETE CASCADE,
+    position     INTEGER NOT NULL,          -- among the results of its event, from 0
+    stored_url   TEXT NOT NULL,             -- file:///…, s3://…, gs://…, az://…
+    size         INTEGER NOT NULL,          -- bytes
+    sha256       TEXT NOT NULL,             -- hex
+    content_type TEXT,                      -- as it was answered; null: it was not
+    stored_at    INTEGER NOT NULL,          -- when it was there, whole
+    PRIMARY KEY (event_seq, position)
+) STRICT, WITHOUT ROWID;
+
 -- Requests that were turned away, by day (UTC): counts only, never content.
 CREATE TABLE rejections (
     provider TEXT NOT NULL,
@@ -203,6 +230,17 @@ CREATE TABLE rejections (
     day      TEXT NOT NULL,
     count    INTEGER NOT NULL,
     PRIMARY KEY (provider, reason, day)
+) STRICT, WITHOUT ROWID;
+
+-- How long tasks of one provider and model took lately, from acceptance to their end: when to ask where no push comes.
+CREATE TABLE expectations (
+    provider   TEXT NOT NULL,
+    model      TEXT NOT NULL,               -- as in the task's form
+    count      INTEGER NOT NULL,            -- tasks that it was learned from
+    median     INTEGER NOT NULL,            -- microseconds, as p95
+    p95        INTEGER NOT NULL,            -- nineteen of twenty took no longer
+    learned_at INTEGER NOT NULL,            -- when these figures were last found to be others
+    PRIMARY KEY (provider, model)
 ) STRICT, WITHOUT ROWID;
 
 -- The processes that were seen lately. A worker silent for 30 s is dead, and its deliveries come back.

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ringback import lifecycle
 from ringback.ledger.schema import schema_text
 from ringback.ledger.sqlite import intake, tasks
+from ringback.ledger.sqlite.costs import Till
 from ringback.model import Arrival, Kind, Receipt, Source, TaskState, Trust, Verdict
 
 from .builders import COMPLETED, SelfClosing, fact, new_task, other, reading, sent
@@ -61,7 +62,7 @@ def ledger() -> sqlite3.Connection:
     """Make a database in memory with two accepted tasks and a pending one; statements and rules are the real ones."""
     db = sqlite3.connect(":memory:", isolation_level=None, factory=SelfClosing)
     db.executescript(schema_text())
-    tasks.add(db, [new_task("task_a"), new_task("task_b"), new_task("task_c")])
+    tasks.add(db, [(new_task(name), None) for name in ("task_a", "task_b", "task_c")], Till())
     accepted = [sent(f"task_{x}", reading=reading(TaskState.SUBMITTED, f"p-{x}")) for x in "ab"]
     tasks.save_sends(db, accepted, lambda _db, _arrivals: [])
     return db

@@ -55,6 +55,19 @@ async def test_failure_keeps_the_providers_words(ledger: Ledger) -> None:
     assert (await only(ledger)).charged_microdollars == 120_000
 
 
+async def test_a_copy_fills_in_a_charge_that_was_not_told(ledger: Ledger) -> None:
+    """What the first telling left out is added, by a push or a poll; what was said once stands, and so does the end."""
+    await submitted(ledger)
+    await ledger.record(fact(COMPLETED))
+    await ledger.record(fact(FAILED, charged_microdollars=7))  # contradicts: it is no word about this end
+    assert (await only(ledger)).charged_microdollars is None
+    for charge, source in ((44_624, Source.POLL), (99, Source.CALLBACK)):
+        receipt = await ledger.record(fact(COMPLETED, seconds=9, charged_microdollars=charge, source=source))
+        assert receipt.duplicate
+    task = await only(ledger)
+    assert (task.charged_microdollars, task.state, task.settled_at) == (44_624, COMPLETED, at(0))
+
+
 async def test_same_fact_is_a_duplicate(ledger: Ledger) -> None:
     """A redelivery moves two fields of its event and nothing else, whatever its body and event id."""
     await submitted(ledger)

@@ -1,14 +1,13 @@
 """What people are told: lists, stories, and a summary whose numbers are true."""
 
 import asyncio
-import sqlite3
-from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from ringback.errors import LedgerMismatch, NotFound
 from ringback.ledger import Ledger, Query
-from ringback.ledger.sqlite import keys
+from ringback.ledger.upkeep import forget_key
 from ringback.model import DeliveryState, EventType, Kind, Outcome, Source, TaskState, Trust
 
 from .builders import (
@@ -152,10 +151,9 @@ async def test_a_secret_can_be_forgotten(engine: Engine) -> None:
     await submitted(ledger, "task_a", "p-a", url_key="f2")
     await submitted(ledger, "task_b", "p-b", url_key="f1")
     assert (await ledger.summary(NOW)).url_keys == ("f2", "f1")
-    with closing(sqlite3.connect(engine.settings.database_path, isolation_level=None)) as db:
-        with pytest.raises(NotFound, match=r"'f'; .* it knows: f2, f1$"):
-            keys.forget(db, "f")
-        assert keys.forget(db, "f2") == 1
+    with pytest.raises(NotFound, match=r"'f'; .* it knows: f2, f1$"):
+        forget_key(engine.settings, "f")
+    assert forget_key(engine.settings, "f2") == 1
     assert (await ledger.summary(NOW)).url_keys == ("f1",)
     await ledger.enlist_keys(["f3", "f1"], at(1))
 
@@ -187,3 +185,21 @@ async def test_rejecting_nothing_writes(ledger: Ledger) -> None:
     seen = await ledger.changed(0, 1)
     await ledger.reject({}, at(1))
     assert await ledger.changed(seen, 1) != seen
+
+
+async def test_tasks_of_a_time_page_by_page(ledger: Ledger) -> None:
+    """With `since` tasks come by their creation, newest first, and pages follow on each other without a gap."""
+    created = {f"task_{number}": at(number // 3) for number in range(9)}  # three at each moment
+    for task_id, moment in sorted(created.items(), reverse=True):  # not in the order of their times
+        await ledger.add_task(
+            new_task(task_id, created_at=moment, provider="reapi" if task_id == "task_4" else "qingbo")
+        )
+    query = Query(since=at(1), before=at(3), limit=2)
+    seen: list[str] = []
+    while page := await ledger.tasks(query):
+        seen += [task.id for task in page]
+        query = replace(query, before=page[-1].created_at, below=page[-1].id)
+    assert seen == [f"task_{number}" for number in range(8, 2, -1)]
+    assert [task.id for task in await ledger.tasks(Query(since=at(1), before=at(2)))] == ["task_5", "task_4", "task_3"]
+    assert [task.id for task in await ledger.tasks(Query(since=at(0), provider="reapi"))] == ["task_4"]
+    assert len(await ledger.tasks(Query(since=at(0)))) == 9

@@ -15,6 +15,7 @@ from ringback.ledger.retention import STEP, Level, Place
 from ringback.ledger.schema import schema_text
 from ringback.ledger.sqlite import intake, retention, settling, tasks
 from ringback.ledger.sqlite import turn as turns
+from ringback.ledger.sqlite.costs import Till
 from ringback.model import Arrival, DeliveryState, Kind, Outcome, TaskState, Trust, Verdict, microseconds, new_id
 from ringback.providers import CATALOGUE
 
@@ -283,7 +284,7 @@ def ledger_in_memory(count: int) -> sqlite3.Connection:
     """Make a database with so many accepted tasks; statements and rules are the real ones."""
     db = sqlite3.connect(":memory:", isolation_level=None, factory=SelfClosing)
     db.executescript(f"PRAGMA foreign_keys = ON; {schema_text()}")
-    tasks.add(db, [new_task(f"task_{number}") for number in range(count)])
+    tasks.add(db, [(new_task(f"task_{number}"), None) for number in range(count)], Till())
     settling.beat(db, [(worker(), NOW, LONG_AGO, registered({"h": ANY}), False)])
     return db
 

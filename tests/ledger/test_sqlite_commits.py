@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ringback.errors import LedgerUnavailable
-from ringback.ledger.sqlite.commits import Commits, Outcomes, Request
+from ringback.ledger.sqlite.commits import Outcomes, Request, SqliteCommits
 
 
 class Lock:
@@ -41,7 +41,7 @@ def test_a_lost_lock_is_waited_for_once() -> None:
 
     waiting = deque(Request(picky, item, None) for item in (1, 0, 2, 3, 4))
     lock = Lock(turns=3)  # the batch, and its first two rows
-    commits = Commits(lock, waiting, tell)  # type: ignore[arg-type]
+    commits = SqliteCommits(lock, waiting, tell)  # type: ignore[arg-type]
     commits._last = 5  # so that they are one batch
     commits.work(sqlite3.connect(":memory:", isolation_level=None))
     assert [item for item, _ in told] == [1, 0, 2, 3, 4]

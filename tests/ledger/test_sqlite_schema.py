@@ -28,16 +28,21 @@ from ringback.model import (
 from .builders import SelfClosing
 
 OLDEST = Path(__file__).with_name("schema_v1.sql").read_text(encoding="utf-8")
-WRITING = ("intake", "tasks", "settling", "fan_out", "claims", "steps", "operations", "retention")
-STATEMENTS = {name: queries.load(f"sqlite/{name}.sql") for name in (*WRITING, "matching", "reports")}
-HOT = [(file, name) for file in WRITING for name in STATEMENTS[file]]
+WRITING = ("intake", "tasks", "settling", "fan_out", "claims", "steps", "operations", "retention", "expectations")
+STATEMENTS = {
+    name: queries.load(f"sqlite/{name}.sql") for name in (*WRITING, "matching", "reports", "costs", "keys", "results")
+}
+NEEDLESS = re.compile(r"-- [^\n]*nothing to lock\.")  # what only PostgreSQL has to do
+HOT = [(file, name) for file in WRITING for name, text in STATEMENTS[file].items() if not NEEDLESS.fullmatch(text)]
+HOT += [("results", name) for name in STATEMENTS["results"] if name != "count_stored"]
+HOT += [("costs", name) for name in STATEMENTS["costs"] if name not in ("costs", "costs_of_tasks")]
 HOT += [("reports", "queues"), *(("matching", name) for name in STATEMENTS["matching"] if name != "matching")]
 # Partial indexes, which hold only what waits.
 WAITING = re.compile(
     r"USING (?:COVERING )?INDEX "
     r"(?:events_waiting|deliveries_due|deliveries_parked|deliveries_running|deliveries_discarded|tasks_resend)$"
 )
-LARGE = re.compile(r"SCAN (?:tasks|events|deliveries|attempts|steps|callbacks|[tedacosu]|held|other)\b")
+LARGE = re.compile(r"SCAN (?:tasks|costs|results|events|deliveries|attempts|steps|callbacks|[tedacosu]|held|other)\b")
 
 
 def database(script: str) -> sqlite3.Connection:

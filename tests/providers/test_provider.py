@@ -80,6 +80,11 @@ def test_what_is_not_defined_is_unsupported(call: Callable[[Provider], object]) 
         call(Silent())
 
 
+def test_a_cancellation_whose_answer_says_nothing() -> None:
+    """Where a provider's answer is not documented, the task is asked about."""
+    assert Silent().read_cancellation(Response(status=202), TASK, NOW) is None
+
+
 def test_what_is_not_known_has_no_price() -> None:
     """A price that nobody can tell is not zero."""
     assert Silent().price(Form(model="m"), None) is None

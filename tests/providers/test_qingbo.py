@@ -207,6 +207,14 @@ def test_paths_are_encoded() -> None:
             QINGBO.build_fetch(replace(TASK, provider_id=bad))
 
 
+@pytest.mark.parametrize(("refunded", "cost"), [(True, 0), (False, None), ("yes", None)])
+def test_the_answer_to_a_cancellation(refunded: Any, cost: int | None) -> None:
+    """A: task_id, status and refunded; a refunded task costs 0."""
+    said = {"task_id": ID, "status": "cancelled", "refunded": refunded, "refunded_quota": 22_312}
+    told = QINGBO.read_cancellation(Response(status=200, body=msgspec.json.encode(said)), TASK, NOW)
+    assert told == Reading(status=TaskState.CANCELLED, provider_id=ID, charged_microdollars=cost)
+
+
 DONE: dict[str, Any] = {"status": "completed", "result": {"videos": [{"url": URL, "expires_at": EXPIRES_AT}]}}
 FACT = Reading(status=TaskState.COMPLETED, provider_id=ID, results=(Result(kind="video", url=URL, expires_at=EXPIRES),))
 SHAPES: list[tuple[str, dict[str, Any]]] = [

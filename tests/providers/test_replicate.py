@@ -232,6 +232,13 @@ def test_the_paths_of_a_prediction() -> None:
         REPLICATE.build_fetch(replace(TASK, provider_id=".."))
 
 
+def test_the_answer_to_a_cancellation() -> None:
+    """It is the prediction: cancelled already, or still on its way there."""
+    for word, state in (("canceled", TaskState.CANCELLED), ("processing", TaskState.PROCESSING)):
+        answer = Response(status=200, body=msgspec.json.encode({"id": ID, "status": word}))
+        assert REPLICATE.read_cancellation(answer, TASK, NOW) == Reading(status=state, provider_id=ID)
+
+
 @pytest.mark.parametrize("state", TaskState)
 def test_a_sample_is_read_back(state: TaskState) -> None:
     """What `ringback trigger` sends says the state that was asked for."""

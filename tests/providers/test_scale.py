@@ -112,6 +112,12 @@ def test_paths() -> None:
         SCALE.build_fetch(Task(id="task_1", provider="scale", provider_id="a/b"))
 
 
+def test_the_answer_to_a_cancellation() -> None:
+    """It is the task, as a fetch gives it."""
+    answer = Response(status=200, body=msgspec.json.encode({"task_id": ID, "status": "canceled"}))
+    assert SCALE.read_cancellation(answer, TASK, NOW) == Reading(status=TaskState.CANCELLED, provider_id=ID)
+
+
 def test_the_callback_on_the_page() -> None:
     """S: the task stands inside, and a fetch gives it alone; what people answered stays in the body."""
     said, expected = fixture("completed"), Reading(status=TaskState.COMPLETED, provider_id=ID)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,19 @@ async def test_lost_push(sandbox: Sandbox, receiver: Receiver) -> None:
     assert await _pushed(sandbox, receiver, "lost_push") == []
     task = (await sandbox.tasks())[0]
     assert (task["status"], task["faults"]) == ("completed", {"lost_push": 1})
+
+
+async def test_late_push(start: Start, receiver: Receiver) -> None:
+    """The task has ended, and its push comes so much later, telling the same."""
+    async with start(late_push_seconds=0.3) as sandbox:
+        await sandbox.qingbo(prompt="x [fault:late_push]", callback_url=receiver.url())
+        await sandbox.idle()
+        (task,) = await sandbox.tasks()
+    (push,) = task["pushes"]
+    assert (task["faults"], push["outcome"]) == ({"late_push": 1}, "accepted")
+    later = datetime.fromisoformat(push["at"]) - datetime.fromisoformat(task["ended_at"])
+    assert later >= timedelta(seconds=0.3)
+    assert [request.json["status"] for request in receiver.requests] == ["completed"]
 
 
 async def test_early_push(start: Start, receiver: Receiver) -> None:
@@ -229,7 +243,8 @@ async def test_an_outage_needs_a_sane_length(sandbox: Sandbox, seconds: object) 
 async def test_every_fault_by_rate_still_tells_the_truth(start: Start, receiver: Receiver) -> None:
     """With every fault likely, each accepted task ends, is charged once, and is pushed unless lost."""
     rates = dict.fromkeys(FAULTS, 0.2)
-    async with start(faults=rates, hang_seconds=0.01, slow_push_seconds=0.01, seed=5) as sandbox:
+    quick = {"hang_seconds": 0.01, "slow_push_seconds": 0.01, "late_push_seconds": 0.01}
+    async with start(faults=rates, seed=5, **quick) as sandbox:
         for number in range(40):
             answers = [await sandbox.qingbo(key=f"k{number}", callback_url=receiver.url()) for _ in range(3)]
             assert answers[-1].status_code == 200

@@ -24,8 +24,22 @@ async def test_media_is_real_and_served_in_ranges(sandbox: Sandbox) -> None:
     assert int(whole.headers["content-length"]) == len(whole.content) < 20_000
     part = await sandbox.client.get(url, headers={"Range": "bytes=4-7"})
     assert (part.status_code, part.content) == (206, b"ftyp")
-    assert (await sandbox.client.get("/media/sample.mp4")).content == whole.content
+    rest = await sandbox.client.get(url, headers={"Range": "bytes=4-", "If-Range": whole.headers["etag"]})
+    assert rest.content == whole.content[4:]
+    assert rest.headers["content-range"] == f"bytes 4-{len(whole.content) - 1}/{len(whole.content)}"
+    changed = await sandbox.client.get(url, headers={"Range": "bytes=4-7", "If-Range": '"another"'})
+    assert (changed.status_code, changed.content) == (200, whole.content)
+    assert (await sandbox.client.get(url, headers={"Range": "bytes=99999-"})).status_code == 416
+    assert whole.content.startswith((await sandbox.client.get("/media/sample.mp4")).content)
     assert (await sandbox.client.get("/media/sample.png")).content.startswith(b"\x89PNG")
+
+
+async def test_every_task_has_a_video_of_its_own(sandbox: Sandbox) -> None:
+    """So that whoever stores results can tell that none was mistaken for another."""
+    shown = [(await sandbox.qingbo(prompt=f"take {n}", prefer="wait=5")).json() for n in range(2)]
+    urls = [str(task["result"]["videos"][0]["url"][0]) for task in shown]
+    first, second = [(await sandbox.client.get(url)).content for url in urls]
+    assert (first != second, first.endswith(shown[0]["task_id"].encode())) == (True, True)
 
 
 async def test_a_reapi_video_is_served(sandbox: Sandbox) -> None:

@@ -41,10 +41,12 @@ def body_of(status: str = "completed", provider_id: str = "task-wave1", **more: 
     return msgspec.json.encode({"task_id": provider_id, "status": status, "result": result} | more)
 
 
-async def submitted(ledger: Ledger, task_id: str = TASK, provider_id: str = "task-wave1") -> None:
+async def submitted(
+    ledger: Ledger, task_id: str = TASK, provider_id: str = "task-wave1", *, url_key: str | None = None
+) -> None:
     """Store a task as the submitter does: committed, claimed, accepted by the provider."""
     now = datetime.now(UTC)
-    task, _ = await ledger.add_task(Task(id=task_id, provider="qingbo", created_at=now))
+    task, _ = await ledger.add_task(Task(id=task_id, provider="qingbo", created_at=now, url_key=url_key))
     assert await ledger.claim_send(task, now, None)
     reading = Reading(status=TaskState.SUBMITTED, provider_id=provider_id)
     await ledger.save_send(Sent(task_id=task_id, sent_at=now, now=now, note="accepted", reading=reading))

@@ -6,7 +6,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from receiver.web import create_app
-from ringback.ledger import Pattern, Process, Registration
+from receiver.web.spent import spent_metrics
+from receiver.web.stored import stored_metrics
+from ringback.ledger import Budget, Pattern, Process, Registration, ResultCounts, ResultRow, Spent
+from ringback.model import Arrival, Callback, Kind, Reading, Result, Source, Task, TaskState, Trust, new_id
 from ringback.providers.signatures import callback_mac
 from tests.ledger.builders import claims, fan_out
 
@@ -66,6 +69,26 @@ async def test_queues_of_handlers(receiver: Receiver) -> None:
     assert samples["ringback_queue_discarded", "app.store"] == 0
 
 
+async def test_missing_pushes_are_counted_and_readiness_stays_green(receiver: Receiver) -> None:
+    """By what became of them, with the share to alert on; silence of a provider is no fault of this process."""
+    now = datetime.now(UTC)
+    for number, source in enumerate((Source.CALLBACK, Source.POLL, Source.POLL)):
+        name = f"task_{number}"
+        await submitted(receiver.ledger, name, f"p-{number}", url_key="key")
+        reading = Reading(status=TaskState.COMPLETED, provider_id=f"p-{number}")
+        arrival = Arrival(
+            kind=Kind.FACT, provider="qingbo", source=source, trust=Trust.TOKEN, task_id=name,
+            callback=Callback(body=b"{}", received_at=now), reading=reading,
+        )  # fmt: skip
+        await receiver.ledger.record(arrival)
+    samples = samples_of((await receiver.get("/metrics")).text)
+    outcomes = {outcome: samples["ringback_pushes", outcome, "qingbo"] for outcome in ("on_time", "late", "missing")}
+    assert outcomes == {"on_time": 1, "late": 0, "missing": 2}
+    assert samples["ringback_pushes_recovered", "qingbo"] == 2
+    assert samples["ringback_pushes_missing_share", "qingbo"] == pytest.approx(2 / 3)
+    assert (await receiver.client.get("/readyz")).status_code == 200
+
+
 async def test_ledger_is_counted_once_in_a_while(receiver: Receiver) -> None:
     """The counts of the process are fresh, those of the ledger a few seconds old."""
     await receiver.get("/metrics")
@@ -110,3 +133,48 @@ async def test_public_metrics_need_no_token(start: Start) -> None:
     async with start(metrics_public=True, admin_token=None) as receiver:
         assert (await receiver.get("/metrics", token=None)).status_code == 200
         assert (await receiver.get("/api/tasks")).status_code == 404
+
+
+async def test_what_is_spent(receiver: Receiver) -> None:
+    """Of this day and month, in micro-dollars; budgets only where they are set."""
+    now = datetime.now(UTC)
+    await receiver.ledger.add_task(
+        Task(id=new_id("task", now), provider="qingbo", created_at=now, price_microdollars=44_625)
+    )
+    samples = samples_of((await receiver.get("/metrics")).text)
+    assert samples["ringback_spent_microdollars", "day"] == samples["ringback_spent_microdollars", "month"] == 44_625
+    assert not any(name == "ringback_budget_microdollars" for name, *_ in samples)
+    _, budgets = spent_metrics(Spent(), Budget(daily=5_000_000))
+    assert [(sample.labels["period"], sample.value) for sample in budgets.samples] == [("day", 5_000_000)]
+
+
+async def test_results_and_their_alarm(receiver: Receiver) -> None:
+    """Zeros where none are stored; else what is stored, what waits, and how long the first has that may be lost."""
+    samples = samples_of((await receiver.get("/metrics")).text)
+    assert samples["ringback_results", "waiting"] == samples["ringback_results_expiring",] == 0
+    assert ("ringback_results_next_expiry_seconds",) not in samples
+    now = datetime.now(UTC)
+    row = ResultRow(
+        seq=1,
+        event_id="evt_1",
+        task_id="task_1",
+        provider="qingbo",
+        position=0,
+        result=Result(kind="video", url="https://cdn.example/secret"),
+        expires_at=now + timedelta(minutes=5),
+    )
+    counts = ResultCounts(stored=3, stored_bytes=30, waiting=2, given_up=1, expiring=(row,), lost=4)
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for metric in stored_metrics(counts, now)
+        for sample in metric.samples
+    }
+    assert found == {
+        ("ringback_results", "stored"): 3,
+        ("ringback_results", "waiting"): 2,
+        ("ringback_results", "given_up"): 1,
+        ("ringback_results_stored_bytes",): 30,
+        ("ringback_results_expiring",): 1,
+        ("ringback_results_lost",): 4,
+        ("ringback_results_next_expiry_seconds",): 300,
+    }

@@ -1,37 +1,27 @@
 """The ledger on SQLite: one writer per process, a reader that cannot write, and a watch for what others wrote."""
 
 import asyncio
-import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import aiosqlite
+import structlog
 
 from ringback.errors import LedgerError, LedgerMismatch, LedgerMissing, LedgerUnavailable
 from ringback.ledger import schema
-from ringback.ledger.actions import Action, Done, Query
-from ringback.ledger.protocol import (
-    Owed,
-    Sent,
-    Story,
-    Summary,
-    Waiter,
-)
-from ringback.ledger.retention import Prune, Pruned
-from ringback.ledger.sqlite import intake, keys, operations, reports, retention, settling, steps, tasks
-from ringback.ledger.sqlite import turn as turns
-from ringback.ledger.sqlite.commits import trouble
+from ringback.ledger.sqlite.commits import SqliteCommits, trouble
 from ringback.ledger.sqlite.lock import FileLock
+from ringback.ledger.sqlite.methods import Methods
 from ringback.ledger.sqlite.thread import in_thread
-from ringback.ledger.sqlite.writer import Writer, close_locked
-from ringback.ledger.turns import NO_HANDLERS, Process, Registration, Turn, Turned
-from ringback.model import Arrival, Attempt, Delivery, Event, Receipt, Task
+from ringback.ledger.sqlite.writer import Writer
+
+log = structlog.get_logger("ringback.ledger")
 
 Answer = TypeVar("Answer")
 
@@ -51,20 +41,17 @@ PRAGMA cache_size = -8000;
 READER_SETUP = "PRAGMA query_only = 1; PRAGMA wal_autocheckpoint = 0; PRAGMA busy_timeout = 2000;"
 
 
-class SqliteLedger:
+class SqliteLedger(Methods):
     """See `protocol.Ledger` for what each method promises."""
 
     def __init__(
         self, lock: FileLock, connection: aiosqlite.Connection, reader: aiosqlite.Connection, dedup: timedelta
     ) -> None:
+        super().__init__(dedup)
         self._lock = lock
+        self._connection = connection
         self._reader = reader
-        self._generation = 1  # counts commits, ours and others'
-        self._news = asyncio.Event()
-        self._watcher: asyncio.Task[None] | None = None
-        self._dedup = dedup
-        self._writer = Writer(connection, lock, self._tell)
-        self._closed = False
+        self._writer = Writer(partial(in_thread, connection), partial(SqliteCommits, lock), self._tell)
 
     @classmethod
     async def open(cls, path: Path, *, create: bool, dedup_days: int = 90) -> Self:
@@ -98,154 +85,11 @@ class SqliteLedger:
         """Finish what was begun, then let go of the database."""
         if self._closed:
             return
-        self._closed = True
-        self._tell()  # whoever waits for a change shall learn of it
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
+        await self._stop_watching()
         await close_locked(self._reader, self._lock)
         await self._writer.close()
+        await close_locked(self._connection, self._lock)
         self._lock.close()
-
-    def record(self, arrival: Arrival, *, timeout_seconds: float | None = None) -> "asyncio.Future[Receipt]":
-        """Store one arrival."""
-        return self._writer.submit(self._record, arrival, timeout_seconds)
-
-    def record_for(self, waiter: Waiter, arrival: Arrival, *, timeout_seconds: float) -> None:
-        """Store one arrival, and tell the waiter."""
-        self._writer.put(self._record, arrival, waiter, timeout_seconds)
-
-    def _record(self, db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
-        return intake.record(db, arrivals, self._dedup)
-
-    async def reject(self, counts: Mapping[tuple[str, str], int], now: datetime) -> None:
-        """Add to the counts of rejected requests."""
-        await self._writer.submit(intake.reject, (counts, now))
-
-    async def add_task(self, task: Task) -> tuple[Task, bool]:
-        """Store a new pending task."""
-        added: tuple[Task, bool] = await self._writer.submit(tasks.add, task)
-        return added
-
-    async def claim_send(self, task: Task, now: datetime, resend_at: datetime | None) -> bool:
-        """Claim the right to send."""
-        won: bool = await self._writer.submit(tasks.claim_sends, (task, now, resend_at))
-        return won
-
-    async def save_send(self, sent: Sent) -> Task:
-        """Store how a sending ended."""
-        task: Task = await self._writer.submit(self._save_sends, sent)
-        return task
-
-    def _save_sends(self, db: sqlite3.Connection, sent: Sequence[Sent]) -> Sequence[Task | Exception]:
-        return tasks.save_sends(db, sent, self._record)
-
-    async def due_sends(self, now: datetime, limit: int) -> Sequence[Task]:
-        """List pending tasks whose time to be (re)sent has come."""
-        return await self._read(tasks.due_sends, now, limit)
-
-    async def claim_fetches(self, provider: str, now: datetime, lease_until: datetime, limit: int) -> Sequence[Task]:
-        """Take due tasks to ask about."""
-        if not await self._read(tasks.has_due_fetches, provider, now):
-            return []  # the usual case, without the write lock
-        taken: Sequence[Task] = await self._writer.submit(tasks.claim_fetches, (provider, now, lease_until, limit))
-        return taken
-
-    async def plan_fetches(self, plan: Mapping[str, datetime | None]) -> None:
-        """Set when to ask next."""
-        await self._writer.submit(tasks.plan_fetches, plan)
-
-    async def beat(
-        self,
-        process: Process,
-        now: datetime,
-        dead_before: datetime,
-        handlers: Mapping[str, Registration] = NO_HANDLERS,
-        *,
-        leaving: bool = False,
-    ) -> Sequence[Delivery]:
-        """Tell that the process lives, and take from silent workers what they hold."""
-        beat = (process, now, dead_before, handlers, leaving)
-        lapsed: Sequence[Delivery] = await self._writer.submit(settling.beat, beat)
-        return lapsed
-
-    async def turn(self, turn: Turn) -> Turned:
-        """Take a worker's turn."""
-        turned: Turned = await self._writer.submit(turns.take, turn)
-        return turned
-
-    async def finish_step(self, attempt: Attempt, name: str, now: datetime) -> bool:
-        """Record that a step is done, behind the fence."""
-        recorded: bool = await self._writer.submit(steps.finish, (attempt, name, now))
-        return recorded
-
-    async def tasks(self, query: Query) -> Sequence[Task]:
-        """List tasks."""
-        return await self._read(reports.tasks, query)
-
-    async def story(self, reference: str) -> Story:
-        """Tell all about one task."""
-        return await self._read(reports.story, reference)
-
-    async def events(self, query: Query) -> Sequence[Event]:
-        """List events."""
-        return await self._read(reports.events, query)
-
-    async def deliveries(self, query: Query) -> Sequence[Owed]:
-        """List deliveries, with their attempts."""
-        return await self._read(reports.deliveries, query)
-
-    @overload
-    async def act(self, action: Action) -> Done: ...
-
-    @overload
-    async def act(self, action: Prune) -> Pruned: ...
-
-    async def act(self, action: Action | Prune) -> Done | Pruned:
-        """Do one step of what an operator asks for."""
-        if isinstance(action, Prune):
-            return await self._prune(action)
-        found = await self._read(operations.look, action)  # which may take long: not where callbacks wait
-        if action.dry_run or not found.meant:
-            return found.done
-        done: Done = await self._writer.submit(operations.do, (action, found))
-        return done
-
-    async def _prune(self, wish: Prune) -> Pruned:
-        found = await self._read(retention.look, wish)
-        if wish.dry_run or not found.seqs:
-            return found.pruned
-        taken: Pruned = await self._writer.submit(retention.take, (wish, found))
-        return replace(taken, waiting=found.pruned.waiting)
-
-    async def summary(self, now: datetime) -> Summary:
-        """Count everything."""
-        return await self._read(reports.summary, now)
-
-    async def processes(self, now: datetime) -> Sequence[Process]:
-        """List the workers and pollers that were seen within the last minute."""
-        return await self._read(reports.processes, now)
-
-    async def enlist_keys(self, fingerprints: Sequence[str], now: datetime) -> None:
-        """Remember the secrets behind our URLs."""
-        await self._writer.submit(keys.enlist, (fingerprints, now))
-
-    async def changed(self, seen: int, timeout_seconds: float) -> int:
-        """Wait until the count of writes differs from `seen`, or until the timeout; gives the count."""
-        if self._closed:
-            raise LedgerUnavailable("the ledger is closed")
-        if self._watcher is None:
-            self._watcher = asyncio.create_task(self._watch(), name="ringback-watch")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_seconds):
-                while self._generation == seen:
-                    await self._news.wait()
-        return self._generation
-
-    def _tell(self) -> None:
-        self._generation += 1
-        self._news.set()
-        self._news = asyncio.Event()
 
     async def _watch(self) -> None:
         """Look for commits of other processes."""
@@ -335,3 +179,18 @@ def _unopened(path: Path, error: sqlite3.Error) -> LedgerError:
         return LedgerMismatch(f"{path}: not a SQLite database; name another file in RINGBACK_DATABASE_URL")
     known = trouble(error)
     return LedgerUnavailable(f"{path}: {known or error}")
+
+
+async def close_locked(connection: aiosqlite.Connection, lock: FileLock) -> None:
+    """Close a connection inside the lock, since the last one to close checkpoints; without it if it cannot be had."""
+
+    def close(db: sqlite3.Connection) -> None:
+        try:
+            with lock.held():
+                db.close()
+        except LedgerUnavailable as error:
+            log.warning("ledger.closed_unlocked", error=str(error))
+            db.close()
+
+    await in_thread(connection, close)
+    await connection.close()

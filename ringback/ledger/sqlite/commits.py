@@ -1,15 +1,16 @@
 """Commits what waits, a batch at a time, in the thread of the write connection.
 
 It takes the next batch as soon as the last one is on disk, without asking the event loop, which may be busy with those
-who were just answered; so the disk never waits for Python. A batch is one function: lock, BEGIN IMMEDIATE, each
-operation's set-based statements, COMMIT, unlock. Made and told to work by `writer`; nothing else calls it.
+who were just answered; so the disk never waits for Python. A batch is one transaction of each operation's set-based
+statements; what it stands in is each engine's own: for SQLite lock, BEGIN IMMEDIATE, COMMIT, unlock. Made and told to
+work by `writer`; nothing else calls it.
 """
 
 import contextlib
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +21,12 @@ from ringback.ledger.sqlite.lock import WAIT_SECONDS, FileLock
 
 log = structlog.get_logger("ringback.ledger")
 
-Operation = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
+Operation = Callable[[Any, Sequence[Any]], Sequence[Any]]
 
 BATCH_BOUND = 1_000
 TURN_SECONDS = 0.05  # then whoever wants to read on the write connection has a chance
 IMPATIENT_SECONDS = 0.2  # how long to wait for the lock after it was not to be had
+CHECKPOINT_IDLE_SECONDS = 1.0
 CHECKPOINT_REQUESTS = 2_000  # so many writes, some 5 MiB of WAL, then it is copied into the database
 BATCH_COST = 12  # a batch touches about as many pages by itself as so many requests: alone 34 kB, among 64 under 3 kB
 
@@ -83,22 +85,48 @@ class Request:
 Outcomes = list[tuple[Request, Any]]  # each request with its answer, or the error
 
 
+Operations = Mapping[Operation, Sequence[Request]]
+Tell = Callable[[Outcomes, bool], None]
+
+
 class Commits:
     """The work of the thread. `waiting` is shared with the event loop: appended to there, taken from here.
 
     `tell` is called after each commit with what became of whom, and whether anything was changed.
     """
 
-    def __init__(self, lock: FileLock, waiting: deque[Request], tell: Callable[[Outcomes, bool], None]) -> None:
-        self._lock = lock
+    def __init__(self, waiting: deque[Request], tell: Tell) -> None:
         self._waiting = waiting
         self._tell = tell
-        self._lock_wait_seconds = WAIT_SECONDS
         self._last = 0  # how many were in the last batch
         self.batch: list[Request] = []  # what is being written
-        self.dirty = 0  # requests committed since the last checkpoint
 
-    def work(self, connection: sqlite3.Connection) -> None:
+    def transaction(self, connection: Any, operations: Operations) -> tuple[list[Sequence[Any]], bool]:
+        """Run one batch; tells also whether it changed anything.
+
+        Raises:
+            LedgerUnavailable: nobody's record is at fault, and none would fare better alone.
+        """
+        raise NotImplementedError
+
+    def verdict(self, error: Exception) -> RingbackError:
+        """Say what becomes of a record that failed alone."""
+        raise NotImplementedError
+
+    def tidy(self, connection: Any) -> None:
+        """Do what is due after a batch."""
+
+    def rest_seconds(self) -> float | None:
+        """Tell how long to wait for requests before `rest` is called; None: for ever."""
+        return None
+
+    def rest(self, connection: Any) -> None:
+        """Do what can be done while nothing waits."""
+
+    def end(self, connection: Any) -> None:
+        """Do what is due before the connection is closed."""
+
+    def work(self, connection: Any) -> None:
         """Commit until nothing waits, or for one turn."""
         end = time.monotonic() + TURN_SECONDS
         while self._waiting and time.monotonic() < end:
@@ -109,8 +137,7 @@ class Commits:
             self.batch = self._take(size)
             self._last = size
             self._write(connection, self.batch)
-            if self.dirty >= CHECKPOINT_REQUESTS:
-                self.try_checkpoint(connection)
+            self.tidy(connection)
         self.batch = []
 
     def _take(self, most: int) -> list[Request]:
@@ -120,39 +147,55 @@ class Commits:
                 taken.append(self._waiting.popleft())
         return taken
 
-    def _write(self, connection: sqlite3.Connection, batch: list[Request]) -> LedgerUnavailable | None:
+    def _write(self, connection: Any, batch: list[Request]) -> LedgerUnavailable | None:
         """Write one batch; gives the trouble where the database cannot be used at all."""
         operations: dict[Operation, list[Request]] = {}
         for request in batch:
             operations.setdefault(request.operation, []).append(request)
         try:
-            answers, changed = self._transaction(connection, operations)
+            answers, changed = self.transaction(connection, operations)
         except LedgerUnavailable as error:
-            # Whoever comes while the lock is not to be had shall not wait for two turns of 2 s.
-            self._lock_wait_seconds = IMPATIENT_SECONDS
             self._tell([(request, error) for request in batch], False)
             return error
         except Exception as error:  # whatever one record caused must not reach its neighbours
             if len(batch) == 1:
-                self._tell([(batch[0], verdict(error))], False)
+                self._tell([(batch[0], self.verdict(error))], False)
                 return None
             for place, request in enumerate(batch, 1):
                 if (unavailable := self._write(connection, [request])) is not None:
                     self._tell([(rest, unavailable) for rest in batch[place:]], False)
                     return unavailable
         else:
-            self._lock_wait_seconds = WAIT_SECONDS
-            if changed:
-                self.dirty += len(batch) + BATCH_COST
             pairs = zip(operations.values(), answers, strict=True)
             self._tell([pair for requests, group in pairs for pair in zip(requests, group, strict=True)], changed)
         return None
 
-    def _transaction(
-        self, connection: sqlite3.Connection, operations: dict[Operation, list[Request]]
-    ) -> tuple[list[Sequence[Any]], bool]:
+
+class SqliteCommits(Commits):
+    """Batches of SQLite: each under the lock, and now and then the WAL is copied into the database."""
+
+    def __init__(self, lock: FileLock, waiting: deque[Request], tell: Tell) -> None:
+        super().__init__(waiting, tell)
+        self._lock = lock
+        self._lock_wait_seconds = WAIT_SECONDS
+        self._dirty = 0  # requests committed since the last checkpoint
+
+    def transaction(self, connection: sqlite3.Connection, operations: Operations) -> tuple[list[Sequence[Any]], bool]:
         """Run one batch; tells also whether it changed anything."""
         before = connection.total_changes
+        try:
+            answers = self._locked(connection, operations)
+        except LedgerUnavailable:
+            # Whoever comes while the lock is not to be had shall not wait for two turns of 2 s.
+            self._lock_wait_seconds = IMPATIENT_SECONDS
+            raise
+        self._lock_wait_seconds = WAIT_SECONDS
+        changed = connection.total_changes != before
+        if changed:
+            self._dirty += sum(map(len, operations.values())) + BATCH_COST
+        return answers, changed
+
+    def _locked(self, connection: sqlite3.Connection, operations: Operations) -> list[Sequence[Any]]:
         with self._lock.held(self._lock_wait_seconds):
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -165,18 +208,35 @@ class Commits:
                 if isinstance(error, sqlite3.Error) and (known := trouble(error)) is not None:
                     raise known from error
                 raise
-        return answers, connection.total_changes != before
+        return answers
 
-    def try_checkpoint(self, connection: sqlite3.Connection) -> None:
+    def verdict(self, error: Exception) -> RingbackError:
+        """Say what becomes of a record that failed alone."""
+        return verdict(error)
+
+    def tidy(self, connection: sqlite3.Connection) -> None:
+        """Checkpoint where enough was written."""
+        if self._dirty >= CHECKPOINT_REQUESTS:
+            self.rest(connection)
+
+    def rest_seconds(self) -> float | None:
+        """Tell when to checkpoint what was written last."""
+        return CHECKPOINT_IDLE_SECONDS if self._dirty else None
+
+    def rest(self, connection: sqlite3.Connection) -> None:
         """Copy the WAL into the database, as far as readers let it be."""
-        self.dirty = 0
+        self._dirty = 0
         try:
-            self.checkpoint(connection, "PASSIVE")
+            self._checkpoint(connection, "PASSIVE")
         except Exception as error:  # the writer must outlive whatever is wrong with the disk
             log.warning("ledger.checkpoint_failed", error=str(error))
 
-    def checkpoint(self, connection: sqlite3.Connection, mode: str) -> None:
-        """Copy the WAL into the database."""
+    def end(self, connection: sqlite3.Connection) -> None:
+        """Copy all of the WAL into the database; where that fails, the next opener does it instead."""
+        with contextlib.suppress(RingbackError, sqlite3.Error):
+            self._checkpoint(connection, "TRUNCATE")
+
+    def _checkpoint(self, connection: sqlite3.Connection, mode: str) -> None:
         with self._lock.held():
             connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
 

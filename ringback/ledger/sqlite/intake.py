@@ -7,7 +7,7 @@ from typing import Any
 
 from ringback import lifecycle
 from ringback.ledger import fold, identity
-from ringback.ledger.queries import chunks, load
+from ringback.ledger.queries import Statement, chunks, load
 from ringback.ledger.sqlite import rows
 from ringback.model import Arrival, Kind, Origin, Receipt, Source, microseconds
 
@@ -60,7 +60,7 @@ def _tasks(db: sqlite3.Connection, arrivals: Iterable[Arrival], found: dict[str,
     return list(found.values())
 
 
-def _found(db: sqlite3.Connection, query: str, **parameters: Any) -> dict[str, fold.TaskRow]:
+def _found(db: sqlite3.Connection, query: Statement, **parameters: Any) -> dict[str, fold.TaskRow]:
     (text,) = db.execute(query, {name: rows.text(value) for name, value in parameters.items()}).fetchone()
     return {task.id: task for task in rows.task_rows(text)}
 
@@ -121,6 +121,6 @@ def _write(db: sqlite3.Connection, batch: fold.Batch) -> None:
     _many(db, SQL["insert_callbacks"], map(rows.kept, batch.kept))
 
 
-def _many(db: sqlite3.Connection, statement: str, found: Iterable[Sequence[Any]]) -> None:
+def _many(db: sqlite3.Connection, statement: Statement, found: Iterable[Sequence[Any]]) -> None:
     for text, values in chunks(statement, list(found)):
         db.execute(text, values)

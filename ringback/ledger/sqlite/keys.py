@@ -5,14 +5,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from ringback.errors import LedgerMismatch, NotFound
+from ringback.ledger.queries import load
 from ringback.model import microseconds
 
-# The newest is the one first seen last; a process that lacks it would turn away the callbacks of tasks sent under it.
-NEWEST = "SELECT fingerprint FROM url_keys ORDER BY first_seen_at DESC, rowid DESC LIMIT 1"
-INSERT = "INSERT INTO url_keys (fingerprint, first_seen_at) VALUES (?, ?) ON CONFLICT DO NOTHING"
-KNOWN = "SELECT fingerprint FROM url_keys ORDER BY first_seen_at DESC, rowid DESC"
-DELETE = "DELETE FROM url_keys WHERE fingerprint = ?"
-OPEN_TASKS = "SELECT count(*) FROM tasks WHERE url_key = ? AND settled_at IS NULL"
+SQL = load("sqlite/keys.sql")
 
 
 def enlist(db: sqlite3.Connection, wishes: Sequence[tuple[Sequence[str], datetime]]) -> Sequence[Exception | None]:
@@ -21,7 +17,7 @@ def enlist(db: sqlite3.Connection, wishes: Sequence[tuple[Sequence[str], datetim
 
 
 def _enlist(db: sqlite3.Connection, fingerprints: Sequence[str], now: datetime) -> Exception | None:
-    newest = db.execute(NEWEST).fetchone()
+    newest = db.execute(SQL["newest_key"]).fetchone()
     if newest is not None and newest[0] not in fingerprints:
         return LedgerMismatch(
             f"RINGBACK_SECRET lacks the newest secret that this ledger was used with (fingerprint {newest[0]}); "
@@ -29,7 +25,7 @@ def _enlist(db: sqlite3.Connection, fingerprints: Sequence[str], now: datetime) 
             f"if it is lost or has leaked: ringback migrate --forget-secret {newest[0]}"
         )
     for fingerprint in reversed(fingerprints):  # oldest first, so that the newest is the last one seen
-        db.execute(INSERT, (fingerprint, microseconds(now)))
+        db.execute(SQL["insert_key"], {"fingerprint": fingerprint, "now": microseconds(now)})
     return None
 
 
@@ -39,7 +35,8 @@ def forget(db: sqlite3.Connection, fingerprint: str) -> int:
     Raises:
         NotFound: no such secret is known; names those that are.
     """
-    if not db.execute(DELETE, (fingerprint,)).rowcount:
-        known = ", ".join(row[0] for row in db.execute(KNOWN)) or "none"
+    name = {"fingerprint": fingerprint}
+    if not db.execute(SQL["forget_key"], name).rowcount:
+        known = ", ".join(row[0] for row in db.execute(SQL["known_keys"])) or "none"
         raise NotFound(f"this ledger knows no secret {fingerprint!r}; by fingerprint, newest first, it knows: {known}")
-    return int(db.execute(OPEN_TASKS, (fingerprint,)).fetchone()[0])
+    return int(db.execute(SQL["open_tasks_of_key"], name).fetchone()[0])

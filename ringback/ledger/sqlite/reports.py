@@ -11,7 +11,7 @@ from ringback.errors import NotFound
 from ringback.ledger.actions import Query
 from ringback.ledger.protocol import Owed, Queue, Story, Summary
 from ringback.ledger.queries import load
-from ringback.ledger.sqlite import matching, rows, steps
+from ringback.ledger.sqlite import matching, results, rows, steps
 from ringback.ledger.turns import Process
 from ringback.model import Attempt, DeliveryState, Event, EventType, Outcome, Task, TaskState, microseconds, moment
 
@@ -28,6 +28,9 @@ def _rows(db: sqlite3.Connection, query: str, **parameters: Any) -> list[sqlite3
 def tasks(db: sqlite3.Connection, query: Query) -> list[Task]:
     """List tasks, newest first."""
     wanted = {"provider": query.provider, "state": query.state, "limit": query.limit}
+    if query.since is not None:
+        page = {"since": microseconds(query.since), "before": rows.micros(query.before), "below": query.below}
+        return [rows.task(row) for row in _rows(db, "tasks_between", **wanted, **page)]
     ids = _ids(query.ids, query.task_id)
     found = _rows(db, "tasks", **wanted) if ids is None else _rows(db, "tasks_by_id", ids=ids, **wanted)
     return [rows.task(row) for row in found]
@@ -38,7 +41,12 @@ def events(db: sqlite3.Connection, query: Query) -> list[Event]:
     wanted = {"provider": query.provider, "type": query.type, "task_id": query.task_id, "limit": query.limit}
     ids = _ids(query.ids, query.event_id)
     found = _rows(db, "events", **wanted) if ids is None else _rows(db, "events_by_id", ids=ids, **wanted)
-    return [rows.event(row) for row in found]
+    return _events(db, found)
+
+
+def _events(db: sqlite3.Connection, found: Sequence[sqlite3.Row]) -> list[Event]:
+    """Read events, each result with where it is stored."""
+    return list(results.with_stored(db, {row["seq"]: rows.event(row) for row in found}).values())
 
 
 def _ids(several: Sequence[str] | None, one: str | None) -> str | None:
@@ -80,7 +88,7 @@ def story(db: sqlite3.Connection, reference: str) -> Story:
     task = rows.task(found[0])
     return Story(
         task=task,
-        events=tuple(rows.event(row) for row in _rows(db, "events_of_task", task_id=task.id)),
+        events=tuple(_events(db, _rows(db, "events_of_task", task_id=task.id))),
         callbacks=tuple(rows.kept_callback(row) for row in _rows(db, "callbacks_of_task", task_id=task.id)),
         deliveries=tuple(reversed(deliveries(db, Query(task_id=task.id, limit=EVERYTHING)))),
         children=tuple(rows.task(row) for row in _rows(db, "children_of_task", task_id=task.id)),

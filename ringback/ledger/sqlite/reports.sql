@@ -11,6 +11,13 @@ WHERE id IN (SELECT value FROM json_each(:ids))
   AND (:provider IS NULL OR provider = :provider) AND (:state IS NULL OR state = :state)
 ORDER BY seq DESC LIMIT :limit
 
+-- name: tasks_between
+-- A page at a time: what follows goes on from the last one's time and id, so a row that is deleted meanwhile hides none.
+SELECT * FROM tasks
+WHERE created_at >= :since AND (:before IS NULL OR (created_at, id) < (:before, :below))
+  AND (:provider IS NULL OR provider = :provider) AND (:state IS NULL OR state = :state)
+ORDER BY created_at DESC, id DESC LIMIT :limit
+
 -- name: task_by_reference
 -- Our id, the user's key, or the provider's id; ours first where two fit.
 SELECT * FROM (

