@@ -45,13 +45,14 @@ class Failure:
         return now >= self.ends_at + (timedelta(0) if isinstance(self.error, DownloadExpired) else PATIENCE)
 
     def after_seconds(self, attempt: int, now: datetime) -> float:
-        """Say when to try again: as the policy does, but several times before the URL's end."""
+        """Say when to try again: as the policy does, or the server asks, but always before the URL's end."""
         seconds = POLICY.delay(attempt, 0.5).total_seconds()
+        asked = (self.error.retry_after_seconds if isinstance(self.error, DownloadInterrupted) else None) or 0.0
         left = (self.ends_at - now).total_seconds()
         if left > 0:
             seconds = min(seconds, max(LEAST_SECONDS, left / 4))
-        asked = self.error.retry_after_seconds if isinstance(self.error, DownloadInterrupted) else None
-        return max(seconds, asked or 0.0)
+            asked = min(asked, max(LEAST_SECONDS, left / 2))
+        return max(seconds, asked)
 
 
 class Storing:
@@ -90,42 +91,48 @@ class Storing:
             await self._clear(event)
         until = self._clock() + timedelta(seconds=self._settings.results_timeout_seconds)
         failures: list[Failure] = []
+        put_off = False
         for wanted, ends_at in self._wanted(event):
-            if self._clock() >= until:
-                return Snooze(0)
+            if put_off := self._clock() >= until:
+                break
             try:
                 await self._keeper.keep(wanted)
             except (RingbackError, OSError) as error:
                 failures.append(Failure(wanted, ends_at, error))
                 self._tell(failures[-1])
         if failures:
-            await self._conclude(event, failures)
-        return None
+            await self._conclude(event, failures, put_off=put_off)
+        return Snooze(0) if put_off else None
 
     def _wanted(self, event: Event) -> list[tuple[Wanted, datetime]]:
-        """List what is not stored yet, with when its URL ends, soonest first."""
+        """List what is not stored yet, with when its URL ends, soonest first.
+
+        Each attempt begins with another one, or a result that takes all the time would keep the others from theirs.
+        """
         assert event.task is not None  # noqa: S101 -- looked at before
         found = [
             (Wanted(event_id=event.id, task=event.task, position=place, result=result), self._ends_at(event, result))
             for place, result in enumerate(event.results)
             if result.stored_url is None
         ]
-        return sorted(found, key=lambda item: (item[1], item[0].position))
+        found.sort(key=lambda item: (item[1], item[0].position))
+        first = (event.attempt - 1) % len(found) if found else 0
+        return found[first:] + found[:first]
 
     def _ends_at(self, event: Event, result: Result) -> datetime:
         provider = self._settings.catalogue.get(event.provider)
         life = provider.result_life if provider else timedelta(hours=24)
         return result.expires_at or event.received_at + life
 
-    async def _conclude(self, event: Event, failures: list[Failure]) -> None:
-        """Say what follows."""
+    async def _conclude(self, event: Event, failures: list[Failure], *, put_off: bool) -> None:
+        """Say what follows; `put_off`: there are others that were not tried this time."""
         now = self._clock()
         open_ones = [failure for failure in failures if not failure.is_over(now)]
         for failure in failures:
             if failure not in open_ones:
                 await self._forget(failure.wanted)
-        if open_ones:
-            soonest = min(open_ones, key=lambda failure: failure.after_seconds(event.attempt, now))
+        if open_ones or put_off:
+            soonest = min(open_ones or failures, key=lambda failure: failure.after_seconds(event.attempt, now))
             raise Retry(after=soonest.after_seconds(event.attempt, now)) from soonest.error
         places = ", ".join(str(failure.wanted.position) for failure in failures)
         raise Discard(f"not stored: result {places}: {failures[0].error}")

@@ -21,9 +21,8 @@ from receiver.handlers import Event, Handler, Handlers
 from receiver.presence import Presence
 from receiver.settler import BATCH, Settler
 from receiver.threads import DaemonPool
-from ringback import lifecycle
 from ringback.errors import LedgerUnavailable
-from ringback.ledger import Keyless, Ledger, Process, Turn, Work
+from ringback.ledger import STORE_RESULTS, Keyless, Ledger, Process, Turn, Work, runs_alone
 from ringback.model import Attempt
 from ringback.patience import Patience
 from ringback.retry import Policy
@@ -67,6 +66,7 @@ class Worker:
         self._settler = Settler(clock)
         self._pool = DaemonPool(settings.concurrency)
         self._running: dict[str, Running] = {}  # by attempt
+        self._storing: set[str] = set()  # those of them that keep results: our own, and slow
         self._alone: str | None = None  # an attempt beside which nothing may run
         self._patience = Patience[tuple[Running, Handler]](lambda late: late[0].over, self._time_out)
         self._keys: Mapping[str, str] = {}  # by delivery, of those that were keyless
@@ -185,7 +185,7 @@ class Worker:
                 limit=free,
                 fan_out=free,
                 # Stragglers do not count: one that never ends would keep a lapsed delivery waiting for ever.
-                idle=not self._running,
+                idle=len(self._running) == len(self._storing),
             )
         )
         self._note_success()
@@ -213,7 +213,9 @@ class Worker:
         running = Running(handler, event, fields, self._pool, end, self._loop)
         self._running[work.attempt.id] = running
         self._patience.add((running, handler), self._timeout_seconds(handler), self._loop)
-        if lifecycle.runs_alone(work.delivery.lapses):
+        if handler.name == STORE_RESULTS:
+            self._storing.add(work.attempt.id)
+        if runs_alone(handler.name, work.delivery.lapses):
             self._alone = work.attempt.id
 
     def _timeout_seconds(self, handler: Handler) -> float:
@@ -225,6 +227,7 @@ class Worker:
 
     def _end(self, work: Work, handler: Handler, fields: dict[str, Any], ended: Ended) -> None:
         del self._running[work.attempt.id]
+        self._storing.discard(work.attempt.id)
         self._settler.add(work, handler.policy, ended, fields)
         if ended.straggler is not None:
             log.warning("handler.unresponsive", **fields)

@@ -90,7 +90,9 @@ class Asker:
         try:
             again_at = await self._ask(lane, task)
             if is_terminal(task.state):  # we had only presumed its end, and a hint doubted that: one question, no more
-                await self._ledger.plan_fetches({task.id: None})
+                # A provider that wants to be left alone has said nothing about the task.
+                unheard = again_at is not None and lane.is_paused(self._clock())
+                await self._ledger.plan_fetches({task.id: again_at if unheard else None})
                 return
             again_at = await self._expire_if_late(lane.provider, task, again_at)
             if again_at is not None:

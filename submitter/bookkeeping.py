@@ -41,8 +41,8 @@ class Bookkeeper:
             return
         try:
             found = await self._ledger.report(Differing(since=self._since, until=until, limit=MOST))
-        except LedgerError as error:
-            log.warning("costs.not_read", error=str(error))
+        except Exception as error:  # nobody else would tell of what ends this for good
+            log.warning("costs.not_read", error=str(error) if isinstance(error, LedgerError) else repr(error))
             return
         self._since = until
         for task in found:

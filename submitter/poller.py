@@ -173,7 +173,7 @@ class Poller:
         return len(tasks)
 
     async def _send_due(self, now: datetime) -> int:
-        due = await self._ledger.due_sends(now, LOOKED_AT)
+        due = await self._sendable(now)
         if len(self._not_before) > LOOKED_AT:  # those that somebody else has sent meanwhile are never taken out
             self._not_before = {task: at for task, at in self._not_before.items() if now < at}
         started = 0
@@ -185,11 +185,24 @@ class Poller:
                 started += 1
         return started
 
+    async def _sendable(self, now: datetime) -> list[Task]:
+        """List what is due to be sent; many tasks of a provider that cannot be asked now must not hide the others."""
+        providers = set(self._lanes)
+        while True:
+            due = await self._ledger.due_sends(sorted(providers), now, LOOKED_AT)
+            open_ones = {name for name in {task.provider for task in due} if self._is_open(self._lanes[name], now)}
+            sendable = [task for task in due if task.provider in open_ones]
+            if len(due) < LOOKED_AT or len(sendable) == len(due):
+                return sendable
+            providers -= {task.provider for task in due} - open_ones
+
     def _may_send(self, task: Task, now: datetime) -> bool:
-        lane = self._lanes.get(task.provider)
-        if lane is None or lane.is_paused(now) or task.id in self._sending:
-            return False
-        if (not_before := self._not_before.get(task.id)) is not None and now < not_before:
+        not_before = self._not_before.get(task.id, now)
+        return task.id not in self._sending and not_before <= now
+
+    def _is_open(self, lane: Lane, now: datetime) -> bool:
+        """Tell whether anything can be sent to a provider."""
+        if lane.is_paused(now):
             return False
         try:
             self._outbound.check(lane.provider)

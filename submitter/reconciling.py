@@ -24,7 +24,7 @@ from ringback.providers import Provider
 from ringback.retry import Policy
 from ringback.settings import Settings
 from submitter.inquiring import Lack, Said, Silence, inquire
-from submitter.sending import Chance, Clock, Pause, utc_now
+from submitter.sending import Chance, Clock, Pause, send_patience, utc_now
 
 log = structlog.get_logger("ringback.reconcile")
 
@@ -158,7 +158,7 @@ class Reconciler:
     async def _one(self, task: Task, dry_run: bool) -> Compared:
         provider = self._settings.catalogue.get(task.provider)
         if task.provider_id is None:
-            return Compared(task=task, asked=False, differences=_unsent(task))
+            return Compared(task=task, asked=False, differences=self._unsent(task))
         if provider is None or not provider.fetches:
             return Compared(task=task, asked=False)
         lane = self._lanes.get(provider.name)
@@ -226,6 +226,14 @@ class Reconciler:
 
     def _now(self) -> float:
         return self._clock().timestamp()
+
+    def _unsent(self, task: Task) -> tuple[Difference, ...]:
+        """Tell of a sending whose end nobody knows; what waits to be sent, or is just being sent, is in order."""
+        if is_terminal(task.state) or task.sent_at is None or task.resend_at is not None:
+            return ()
+        if self._clock() < task.sent_at + send_patience(self._settings):
+            return ()
+        return (Difference(what=What.UNKNOWN_SEND, here=task.send_note or "no answer was seen", there="?"),)
 
     async def _compare(self, provider: Provider, task: Task, said: Said, dry_run: bool) -> Compared:
         found = differences(task, said.reading, await self._results(task, said.reading))
@@ -297,10 +305,3 @@ def _counted(results: Sequence[Result]) -> str:
 
 def _dollars(micro: int | None) -> str:
     return "-" if micro is None else f"${micro / 1_000_000:.6f}"
-
-
-def _unsent(task: Task) -> tuple[Difference, ...]:
-    """Tell of a sending whose end nobody knows; what waits to be sent is in order."""
-    if is_terminal(task.state) or task.sent_at is None or task.resend_at is not None:
-        return ()
-    return (Difference(what=What.UNKNOWN_SEND, here=task.send_note or "no answer was seen", there="?"),)

@@ -66,7 +66,7 @@ async def find_task(ledger: Ledger, task_id: str) -> Task:
 
 def first_deadlines(settings: Settings, provider: Provider, task: Task) -> Task:
     """Set what brings a new task back to the poller: unsent after a crash, or never heard of again."""
-    unsent = task.created_at + _patience(settings)
+    unsent = task.created_at + send_patience(settings)
     return structs.replace(task, resend_at=unsent, fetch_at=task.created_at + provider.longest)
 
 
@@ -77,7 +77,8 @@ def is_sendable(task: Task, now: datetime) -> bool:
     return task.sent_at is None or (task.resend_at is not None and task.resend_at <= now)
 
 
-def _patience(settings: Settings) -> timedelta:
+def send_patience(settings: Settings) -> timedelta:
+    """Say for how long whoever claimed a sending may be at it."""
     return timedelta(seconds=settings.request_timeout_seconds) + CLAIM_SLACK
 
 
@@ -123,15 +124,17 @@ class Sender:
     async def _attempt(self, task: Task, number: int) -> Sending:
         provider = get_provider(task.provider, self._settings.catalogue)
         doubted = task.sent_at is not None
+        url = task_url(self._settings, task)
         async with self._slots[provider.name]:
+            # Before anything is bought: an answer that is paid for must not wait for a reader that is busy.
+            wait = await self._expecting.wait(provider, task) if url is not None else poll_delay(timedelta(0))
             now = self._clock()
             if doubted and not self._honoured(provider, task, now):
                 return await self._give_up(task, now)
             if not await self._ledger.claim_send(task, now, self._lease(provider, task, now)):
                 return Sending(task=await find_task(self._ledger, task.id))
-            url = task_url(self._settings, task)
             ending = await self._exchange(provider, task, url, doubted=doubted)
-            return await self._save(provider, task, ending, now, number, pushed=url is not None)
+            return await self._save(provider, task, ending, now, number, wait)
 
     def _honoured(self, provider: Provider, task: Task, at: datetime) -> bool:
         """Tell whether a request sent at this time still falls under the task's idempotency key."""
@@ -141,7 +144,7 @@ class Sender:
 
     def _lease(self, provider: Provider, task: Task, now: datetime) -> datetime | None:
         """Say when somebody may take this claim over, should we die; None where that could buy a second time."""
-        until = now + _patience(self._settings)
+        until = now + send_patience(self._settings)
         return until if self._honoured(provider, task, until) else None
 
     async def _exchange(self, provider: Provider, task: Task, url: str | None, *, doubted: bool) -> Ending:
@@ -155,12 +158,11 @@ class Sender:
         return scrub(ending, [secret for secret in (url and url.rpartition(".")[2], key) if secret])
 
     async def _save(
-        self, provider: Provider, task: Task, ending: Ending, sent_at: datetime, number: int, *, pushed: bool
+        self, provider: Provider, task: Task, ending: Ending, sent_at: datetime, number: int, wait: timedelta
     ) -> Sending:
         now = self._clock()
         pause = self._pause_after(ending, number)
         resend_at = self._resend_at(provider, task, ending, pause, now)
-        wait = await self._expecting.wait(provider, task) if pushed else poll_delay(timedelta(0))
         sent = Sent(
             task_id=task.id,
             sent_at=sent_at,

@@ -201,8 +201,8 @@ class SubmitterLedger(Protocol):
 class PollerLedger(Protocol):
     """What the poller needs."""
 
-    async def due_sends(self, now: datetime, limit: int) -> Sequence[Task]:
-        """List pending tasks whose `resend_at` has come, oldest first."""
+    async def due_sends(self, providers: Sequence[str], now: datetime, limit: int) -> Sequence[Task]:
+        """List pending tasks of these providers whose `resend_at` has come, oldest first."""
 
     async def claim_fetches(self, provider: str, now: datetime, lease_until: datetime, limit: int) -> Sequence[Task]:
         """Take due tasks of one provider to ask about, most overdue first; none is given twice before the lease ends.

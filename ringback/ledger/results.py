@@ -8,11 +8,20 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
+from ringback import lifecycle
 from ringback.model import Result
 
 STORE_RESULTS = "ringback.store_results"  # the built-in handler
 LIFE_UNKNOWN = timedelta(hours=24)  # of a URL whose end nobody told, from when its event was received
 EXPIRES_SOON = timedelta(hours=1)
+
+
+def runs_alone(handler: str, lapses: int) -> bool:
+    """Tell whether nothing else may run in a worker beside such a delivery.
+
+    Our own handler is under no suspicion, and may take half an hour in which everybody else's would wait.
+    """
+    return handler != STORE_RESULTS and lifecycle.runs_alone(lapses)
 
 
 class KeptResult(Struct, frozen=True, kw_only=True):

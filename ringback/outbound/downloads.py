@@ -71,12 +71,13 @@ class Download:
         self.start = part.size if part else 0  # where the first chunk belongs
         self.position = self.start  # where the next one does
         self.length = length  # of the whole result, where it is known
-        self.content_type: str | None = headers.get("content-type")
-        self.content_encoding: str | None = headers.get("content-encoding")  # nothing is decoded
+        whole = answer.status_code == UNSATISFIABLE  # then these are of a page that says so
+        self.content_type: str | None = None if whole else headers.get("content-type")
+        self.content_encoding: str | None = None if whole else headers.get("content-encoding")  # nothing is decoded
         self.etag: str | None = headers.get("etag")
         self.last_modified: str | None = headers.get("last-modified")
         self.validator = part.validator if part else _validator(answer)
-        self._chunks = answer.aiter_raw() if answer.status_code != UNSATISFIABLE else None
+        self._chunks = None if whole else answer.aiter_raw()
         self._deadline = deadline
         self._most = most
 

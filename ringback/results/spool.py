@@ -119,11 +119,13 @@ class Piece:
 
     def close(self) -> None:
         """Let others have it."""
-        self._close_file()
-        if not self._note_path.exists():  # nothing is to be gone on with
-            self.path.unlink(missing_ok=True)
-            self._lock_path.unlink(missing_ok=True)
-        os.close(self._lock)
+        try:
+            self._close_file()
+            if not self._note_path.exists():  # nothing is to be gone on with
+                self.path.unlink(missing_ok=True)
+                self._lock_path.unlink(missing_ok=True)
+        finally:  # or nobody could have it as long as this process lives
+            os.close(self._lock)
 
     def _find_note(self) -> Note | None:
         try:
@@ -143,8 +145,12 @@ class Piece:
 
     def _write_note(self, note: Note) -> None:
         beside = self._note_path.with_suffix(".new")
-        beside.write_bytes(msgspec.json.encode(note))
-        beside.replace(self._note_path)
+        try:
+            beside.write_bytes(msgspec.json.encode(note))
+            beside.replace(self._note_path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
 
     def _close_file(self) -> None:
         if self._file is not None:

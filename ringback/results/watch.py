@@ -16,7 +16,6 @@ log = structlog.get_logger("ringback.results")
 
 LOOK_SECONDS = 60.0
 TOLD_AT_ONCE = 20  # lines; how many more there are is one line
-REMEMBERED = 10_000
 
 
 class Watch:
@@ -45,9 +44,7 @@ class Watch:
         except LedgerError:
             return None  # whoever needs the ledger says so
         news = [row for row in found.expiring if (row.event_id, row.position) not in self._told]
-        if len(self._told) + len(news) > REMEMBERED:
-            self._told.clear()
-        self._told.update((row.event_id, row.position) for row in news)
+        self._told = {(row.event_id, row.position) for row in found.expiring}  # of the others none comes again
         for row in news[:TOLD_AT_ONCE]:
             _tell(row, now)
         if len(news) > TOLD_AT_ONCE:

@@ -240,6 +240,71 @@ async def test_a_crash_before_it_was_written_down_costs_no_second_download(
         assert stand.left() == []
 
 
+async def test_what_came_whole_before_a_crash_is_kept_whatever_the_server_says_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that has no more of it says so with a page of its own, whose type and coding are not the result's."""
+
+    def reply(asked: Asked) -> Items:
+        if asked.headers.get("range") != f"bytes={len(VIDEO)}-":
+            return film(asked)
+        told: dict[str, str | int] = {
+            "content-range": f"bytes */{len(VIDEO)}",
+            "content-type": "text/html",
+            "content-encoding": "gzip",
+            "content-length": 0,
+        }
+        return [head(416, told)]
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    async with standing(tmp_path) as stand, serving(reply) as site:
+        wanted = await stand.completed(url_of(site))
+        with monkeypatch.context() as patch:
+            patch.setattr(Piece, "seal", full)
+            with pytest.raises(OSError, match="No space"):
+                await stand.keeper().keep(wanted)
+        kept = await stand.keeper().keep(wanted)
+        assert (stand.stored(kept), kept.content_type) == (VIDEO, "video/mp4")
+        assert len(site.asked) == 2
+
+
+async def test_a_note_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk is full, half of it would lie there for ever."""
+    replace_path = Path.replace
+
+    def full(self: Path, target: Path) -> Path:
+        if self.suffix == ".new":
+            raise OSError(28, "No space left on device")
+        return replace_path(self, target)
+
+    async with standing(tmp_path) as stand, serving(film) as site:
+        wanted = await stand.completed(url_of(site))
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", full)
+            with pytest.raises(OSError, match="No space"):
+                await stand.keeper().keep(wanted)
+        assert stand.left() == []
+        assert stand.stored(await stand.keeper().keep(wanted)) == VIDEO
+
+
+async def test_a_folder_that_turns_read_only_keeps_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be taken away must not keep the result from this process for ever."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    piece = Piece.open(tmp_path, "task_one.0")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refused)
+        with pytest.raises(OSError, match="Read-only"):
+            piece.close()
+    again = Piece.open(tmp_path, "task_one.0")
+    again.close()
+    assert await asyncio.to_thread(lambda: list(tmp_path.iterdir())) == []
+
+
 async def test_a_sealed_part_that_was_damaged_is_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its hash tells."""
     async with standing(tmp_path) as stand, serving(film) as site:

@@ -149,3 +149,23 @@ async def test_a_ledger_in_trouble_is_asked_again(tmp_path: Path) -> None:
         with capture_logs() as logs:
             await keeper.once()
     assert [line["event"] for line in logs] == ["costs.not_read"]
+
+
+async def test_whatever_goes_wrong_does_not_end_the_bookkeeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else would tell that it is gone; the next minute asks again, from where it was."""
+
+    async def broken(_: object) -> None:
+        raise ValueError("a row that cannot be read")
+
+    async with Rig(tmp_path, sell) as rig:
+        keeper = Bookkeeper(rig.ledger, rig.clock)
+        rig.clock.advance(minutes=1)
+        with monkeypatch.context() as patch, capture_logs() as logs:
+            patch.setattr(rig.ledger, "report", broken)
+            await keeper.once()
+        assert [(line["event"], line["error"]) for line in logs] == [
+            ("costs.not_read", "ValueError('a row that cannot be read')")
+        ]
+        with capture_logs() as logs:
+            await keeper.once()
+    assert logs == []

@@ -99,6 +99,19 @@ async def test_each_hint_about_a_presumed_task_is_one_question(tmp_path: Path, e
         assert len(rig.wire.requests) == asked + 1
 
 
+@pytest.mark.parametrize("busy", [refusal(401), answer(429, None, Retry_After="60")], ids=["key", "busy"])
+async def test_a_provider_that_wants_no_questions_has_not_answered_this_one(tmp_path: Path, busy: Answer) -> None:
+    """What it says of all tasks is no word about this one, which may well have completed: it is asked about later."""
+    async with rig_of(tmp_path, refusal(404)) as rig:
+        await given_up(rig)
+        rig.wire.answers = [busy, completed("qingbo")]
+        await hint(rig)
+        assert await rig.poll(seconds=5) == 1
+        assert (await only(rig)).state is TaskState.FAILED
+        assert await rig.poll(minutes=11) == 1
+        assert (await only(rig)).state is TaskState.COMPLETED
+
+
 async def test_a_hint_during_such_a_question_is_not_lost(tmp_path: Path) -> None:
     """What came while we asked is another doubt."""
 

@@ -4,7 +4,9 @@ import asyncio
 import itertools
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from structlog.testing import capture_logs
 
@@ -106,6 +108,33 @@ async def test_without_a_public_url_no_push_is_expected(tmp_path: Path) -> None:
         with capture_logs() as lines:
             await rig.poll(seconds=5)
         assert "push.missing" not in [line["event"] for line in lines]
+
+
+async def test_nothing_is_asked_between_a_paid_answer_and_its_saving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that is busy with a report would keep it in memory, where a crash loses it."""
+    done: list[str] = []
+    async with Rig(tmp_path, accepted("qingbo"), public_url=PUBLIC_URL) as rig:
+        report, save_send = rig.ledger.report, rig.ledger.save_send
+
+        async def answered(_: httpx.Request) -> httpx.Response:
+            done.append("bought")
+            return accepted("qingbo")
+
+        async def told(ask: Any) -> Any:
+            done.append("read")
+            return await report(ask)
+
+        async def saved(sent: Any) -> Any:
+            done.append("saved")
+            return await save_send(sent)
+
+        rig.wire.answers = [answered]
+        monkeypatch.setattr(rig.ledger, "report", told)
+        monkeypatch.setattr(rig.ledger, "save_send", saved)
+        await rig.submitter.submit("qingbo", prompt="x")
+    assert done == ["read", "bought", "saved"]
 
 
 async def test_a_ledger_in_trouble_leaves_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,10 @@ def steps_of(open_tasks: int, work: str) -> int:
     lease = START + timedelta(minutes=1)
     works: dict[str, Callable[[], object]] = {
         "claim": lambda: tasks.claim_fetches(db, [("reapi", START, lease, 8)]),
-        "look": lambda: (tasks.has_due_fetches(db, "reapi", START), tasks.due_sends(db, START, 200)),
+        "look": lambda: (
+            tasks.has_due_fetches(db, "reapi", START),
+            tasks.due_sends(db, ["qingbo", "reapi"], START, 200),
+        ),
         "plan": lambda: tasks.plan_fetches(db, [{f"task_{n}": lease for n in range(8)}]),
         "watch": lambda: (
             expectations.look(db, Learn(now=START)),
@@ -261,3 +264,16 @@ async def test_what_is_sent_elsewhere_is_forgotten(tmp_path: Path, monkeypatch: 
         rig.poller._not_before = kept | {"task_later": START + timedelta(seconds=1)}
         await rig.poller._round()
         assert set(rig.poller._not_before) == {"task_later"}
+
+
+async def test_a_provider_that_cannot_be_asked_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many of its tasks wait to be sent, and for longer: those of the others are found behind them."""
+    monkeypatch.setattr("submitter.poller.LOOKED_AT", 2)
+    async with Rig(tmp_path, answer(429)) as rig:
+        for number in range(3):
+            await rig.submitter.submit("reapi", prompt=str(number))
+        task = await rig.submitter.submit("qingbo", prompt="x")
+        rig.wire.answers = [accepted("qingbo")]
+        rig.poller._lanes["reapi"].paused_until = START + timedelta(days=1)
+        assert await rig.poll(minutes=30) == 1
+        assert (await rig.task(task)).state is TaskState.SUBMITTED

@@ -173,11 +173,25 @@ async def test_a_sending_whose_end_is_unknown(tmp_path: Path) -> None:
         with pytest.raises(Exception, match="no"):
             await submitted(rig, "reapi")
         asked = len(rig.wire.requests)
+        rig.clock.advance(minutes=5)
         compared = await compare(rig)
         ((what, here, _),) = found(compared)
         assert (what, [one.asked for one in compared]) == (What.UNKNOWN_SEND, [False] * 3)
         assert "no answer in time" in here
         assert len(rig.wire.requests) == asked
+
+
+async def test_what_is_just_being_sent_is_in_order(tmp_path: Path) -> None:
+    """Without an idempotency key its claim looks like one in doubt: whoever heeded that would buy it twice."""
+    seen: list[list[tuple[What, str, str]]] = []
+
+    async def compare_meanwhile(_: httpx.Request) -> httpx.Response:
+        seen.append(found(await compare(rig)))
+        return accepted("reapi")
+
+    async with Rig(tmp_path, compare_meanwhile) as rig:
+        await submitted(rig, "reapi")
+        assert seen == [[]]
 
 
 async def test_what_the_provider_does_not_know(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from ringback import lifecycle
 from ringback.ledger.queries import chunks, load
+from ringback.ledger.results import STORE_RESULTS, runs_alone
 from ringback.ledger.sqlite import results, rows, settling, steps
 from ringback.ledger.sqlite.seats import Seats
 from ringback.ledger.sqlite.serial import Serial, Waiting
@@ -46,7 +46,7 @@ def claim(db: sqlite3.Connection, turn: Turn, seats: Seats) -> Claimed:
     waiting.sort(key=lambda one: one[:2])
     due = [one for one in waiting if one.due_at <= now]
     chosen = _together(due, turn.idle)
-    seats.closed = len(chosen) < len(due) or any(lifecycle.runs_alone(one.lapses) for one in chosen)
+    seats.closed = len(chosen) < len(due) or any(runs_alone(one.handler, one.lapses) for one in chosen)
     ready = _soonest_first(db, turn, _stored(db, turn, chosen))
     taken, keyless, parked = _choose(db, turn, seats, ready)
     return Claimed(
@@ -72,10 +72,12 @@ def store_keys(db: sqlite3.Connection, turn: Turn) -> None:
 def _together(due: Sequence[Waiting], idle: bool) -> Sequence[Waiting]:
     """Choose what may run side by side: all before the first that must run alone, or that one where it comes first.
 
-    What is due after it waits too: else a busy worker would never be idle, and the lapsed one never run.
+    What is due after it waits too: else a busy worker would never be idle, and the lapsed one never run. Storing
+    results counts for nothing here: a worker at that is idle, and it may begin beside the lapsed one.
     """
-    ahead = list(takewhile(lambda one: not lifecycle.runs_alone(one.lapses), due))
-    return due[:1] if idle and not ahead else ahead
+    ahead = list(takewhile(lambda one: not runs_alone(one.handler, one.lapses), due))
+    first = idle and all(one.handler == STORE_RESULTS for one in ahead)
+    return due[: len(ahead) + 1] if first else ahead
 
 
 def _stored(db: sqlite3.Connection, turn: Turn, chosen: Sequence[Waiting]) -> Sequence[Waiting]:

@@ -17,6 +17,8 @@ SQL = load("sqlite/intake.sql")
 def record(db: sqlite3.Connection, arrivals: Sequence[Arrival], dedup: timedelta) -> Sequence[Receipt]:
     """Store arrivals; the receipts are in their order."""
     ids = list({arrival.task_id for arrival in arrivals if arrival.task_id})
+    if ids and (pairs := _pairs(arrival for arrival in arrivals if arrival.task_id is None)):
+        db.execute(SQL["lock_named"], {"ids": rows.text(ids), "pairs": rows.text(pairs)})
     found = _found(db, SQL["tasks_by_id"], ids=ids) if ids else {}
     if all(_is_usual(arrival, found) for arrival in arrivals):
         folding = fold.Fold(found.values(), frozenset(), dedup, {})
@@ -50,14 +52,14 @@ def _is_usual(arrival: Arrival, found: Mapping[str, fold.TaskRow]) -> bool:
 
 def _tasks(db: sqlite3.Connection, arrivals: Iterable[Arrival], found: dict[str, fold.TaskRow]) -> list[fold.TaskRow]:
     """Add the tasks that bodies name, where their URLs do not say it all."""
-    pairs = {
-        (arrival.provider, arrival.reading.provider_id)
-        for arrival in arrivals
-        if arrival.reading and arrival.reading.provider_id and not _is_named(found.get(arrival.task_id or ""), arrival)
-    }
-    if pairs:
-        found = found | _found(db, SQL["tasks_by_provider_id"], pairs=list(pairs))
+    if pairs := _pairs(a for a in arrivals if not _is_named(found.get(a.task_id or ""), a)):
+        found = found | _found(db, SQL["tasks_by_provider_id"], pairs=pairs)
     return list(found.values())
+
+
+def _pairs(arrivals: Iterable[Arrival]) -> list[tuple[str, str]]:
+    """Give each provider and id of a task there that the arrivals name."""
+    return list({(a.provider, a.reading.provider_id) for a in arrivals if a.reading and a.reading.provider_id})
 
 
 def _found(db: sqlite3.Connection, query: Statement, **parameters: Any) -> dict[str, fold.TaskRow]:

@@ -7,6 +7,9 @@ SELECT json_group_array(json_array(
     t.progress, t.charged_microdollars, t.fetch_at, t.fetched_at, t.callbacks, t.kept, t.created_at))
 FROM tasks t WHERE t.id IN (SELECT value FROM json_each(:ids))
 
+-- name: lock_named
+-- SQLite's writers exclude each other: there is nothing to lock.
+
 -- name: tasks_by_provider_id
 -- Joined in this order, and with the index's own condition spelt out: otherwise SQLite reads the whole table.
 SELECT json_group_array(json_array(

@@ -122,9 +122,9 @@ class Methods:
     def _save_sends(self, db: sqlite3.Connection, sent: Sequence[Sent]) -> Sequence[Task | Exception]:
         return tasks.save_sends(db, sent, self._record)
 
-    async def due_sends(self, now: datetime, limit: int) -> Sequence[Task]:
+    async def due_sends(self, providers: Sequence[str], now: datetime, limit: int) -> Sequence[Task]:
         """List pending tasks whose time to be (re)sent has come."""
-        return await self._read(tasks.due_sends, now, limit)
+        return await self._read(tasks.due_sends, providers, now, limit)
 
     async def claim_fetches(self, provider: str, now: datetime, lease_until: datetime, limit: int) -> Sequence[Task]:
         """Take due tasks to ask about."""

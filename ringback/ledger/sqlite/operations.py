@@ -56,6 +56,7 @@ def _apply(db: sqlite3.Connection, action: Action, meant: Sequence[int]) -> tupl
             why = f"{word} by {action.by}" + (f": {action.reason}" if action.reason else "")
             values = {"deliveries": rows.text(meant), "state": word, "now": told["now"], "reason": rows.plain(why)}
             ended = db.execute(SQL["end_pending"], values).fetchall()
+            settling.lock(db, {handler for _, handler, _ in ended})
             settling.free(db, {(handler, key) for _, handler, key in ended if key is not None})
             return tuple(row[0] for row in ended)
         case ReplayEvents():

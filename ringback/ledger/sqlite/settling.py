@@ -30,15 +30,18 @@ def settle(db: sqlite3.Connection, settled: Sequence[Settled]) -> tuple[bool, ..
     moved: dict[str, int] = {}
     keys: set[tuple[str, str]] = set()
     storing: dict[str, int] = {}  # events by the attempts that stored their results
+    handlers: set[str] = set()
     for statement, values in chunks(SQL["settle_deliveries"], [_move(item) for item in settled]):
         for seq, attempt, handler, key, event_seq in db.execute(statement, values).fetchall():
             moved[attempt] = seq
+            handlers.add(handler)
             if key is not None:
                 keys.add((handler, key))
             if handler == STORE_RESULTS:
                 storing[attempt] = event_seq
     closed = [_attempt(moved[item.attempt.id], item) for item in settled if item.attempt.id in moved]
     _insert_attempts(db, closed)
+    db.execute(SQL["lock_settled"], {"handlers": rows.text(list(handlers))})
     free(db, keys)
     if storing:
         _nudge(db, settled, storing)
@@ -56,10 +59,15 @@ def _nudge(db: sqlite3.Connection, settled: Sequence[Settled], storing: Mapping[
         results.nudge(db, {storing[attempt] for attempt in over}, microseconds(max(over.values())))
 
 
+def lock(db: sqlite3.Connection, handlers: Iterable[str]) -> None:
+    """Keep out who may be parking deliveries of these handlers: what ends now frees nothing that is parked later."""
+    db.execute(SQL["lock_handlers"], {"handlers": rows.text(list(handlers))})
+
+
 def free(db: sqlite3.Connection, keys: Iterable[tuple[str, str]]) -> None:
     """Let the next of each key (with its handler) go on: the one before it ends, or is to be tried again later."""
     if waiting := sorted(keys):
-        db.execute(SQL["lock_handlers"], {"handlers": rows.text([handler for handler, _ in waiting])})
+        lock(db, {handler for handler, _ in waiting})
         db.execute(SQL["free_parked"], {"keys": rows.text(waiting)})
 
 
@@ -149,6 +157,7 @@ def _lapse(db: sqlite3.Connection, lapsed: Sequence[tuple[Any, ...]], now: datet
         ended.append((seq, what.state._value_, rows.micros(what.due_at), not what.counted, settled_at, reason))
         outcome = Outcome.LAPSED._value_
         closed.append((attempt, seq, begun, worker, started_at, moment, outcome, FELL_SILENT, None))
+    lock(db, {row[-2] for row in lapsed})
     for statement, values in chunks(SQL["lapse_deliveries"], ended):
         db.execute(statement, values)
     _insert_attempts(db, closed)

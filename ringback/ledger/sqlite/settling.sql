@@ -13,6 +13,9 @@ FROM (VALUES (?, ?, ?, ?, ?, ?, ?))
 WHERE deliveries.id = column1 AND deliveries.attempt = column2 AND deliveries.state = 'running'
 RETURNING seq, attempt, handler, key, event_seq
 
+-- name: lock_settled
+-- SQLite's writers exclude each other: there is nothing to lock.
+
 -- name: insert_attempts
 INSERT INTO attempts (id, delivery_seq, number, worker, started_at, finished_at, outcome, error, traceback)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)

@@ -78,7 +78,8 @@ def claim_sends(db: sqlite3.Connection, claims: Sequence[tuple[Task, datetime, d
 
 def save_sends(db: sqlite3.Connection, sent: Sequence[Sent], record: Record) -> Sequence[Task | Exception]:
     """Store how sendings ended; answers that are final are recorded as the facts they are."""
-    db.execute(SQL["lock_sent"], {"ids": rows.text([item.task_id for item in sent])})
+    named = [[item.task_id, item.reading.provider_id if item.reading else None] for item in sent]
+    db.execute(SQL["lock_sent"], {"rows": rows.parameter(named)})
     problems: dict[str, Exception] = {}
     accepted = [item for item in sent if item.reading is not None and item.reading.provider_id is not None]
     for item in accepted:
@@ -162,9 +163,10 @@ def _make_way(db: sqlite3.Connection, item: Sent, problems: dict[str, Exception]
         db.execute(SQL[f"adopt_{step}"], names)
 
 
-def due_sends(db: sqlite3.Connection, now: datetime, limit: int) -> list[Task]:
+def due_sends(db: sqlite3.Connection, providers: Sequence[str], now: datetime, limit: int) -> list[Task]:
     """List pending tasks whose time to be (re)sent has come."""
-    found = db.execute(SQL["due_sends"], {"now": microseconds(now), "limit": limit})
+    wanted = {"providers": rows.text(providers), "now": microseconds(now), "limit": limit}
+    found = db.execute(SQL["due_sends"], wanted)
     found.row_factory = sqlite3.Row
     return [rows.task(row) for row in found]
 

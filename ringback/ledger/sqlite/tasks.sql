@@ -164,7 +164,10 @@ UPDATE tasks SET parent = :task WHERE parent = :unknown
 DELETE FROM tasks WHERE id = :unknown
 
 -- name: due_sends
-SELECT * FROM tasks WHERE resend_at <= :now AND state = 'pending' ORDER BY resend_at LIMIT :limit
+-- The sign keeps the planner with the index of what is due, in whose order the rows come.
+SELECT * FROM tasks
+WHERE resend_at <= :now AND state = 'pending' AND +provider IN (SELECT value FROM json_each(:providers))
+ORDER BY resend_at LIMIT :limit
 
 -- name: has_due_fetches
 SELECT EXISTS (SELECT 1 FROM tasks WHERE provider = :provider AND fetch_at <= :now)
