@@ -233,8 +233,7 @@ class Settings:
         """Where the ledger lives, for people: an absolute path, or a URL without its password."""
         if self.embedded:
             return str(self.database_path)
-        credentials, at, place = self.database_url.removeprefix("postgresql://").rpartition("@")
-        return f"postgresql://{credentials.partition(':')[0]}{at}{place.partition('?')[0]}"
+        return read.without_password(self.database_url)
 
     @property
     def database_path(self) -> Path:

@@ -216,6 +216,13 @@ def database_url(value: str) -> str:
     )
 
 
+def without_password(url: str) -> str:
+    """Write a database's URL for people."""
+    scheme, slashes, rest = url.partition("://")
+    credentials, at, place = rest.rpartition("@")
+    return f"{scheme}{slashes}{credentials.partition(':')[0]}{at}{place.partition('?')[0]}"
+
+
 def handlers(value: str) -> str:
     """Read the name of an object in a module."""
     module, colon, name = value.strip().partition(":")

@@ -32,6 +32,7 @@ from ringback.ledger.results import (
     ListResults,
     ResultCounts,
     ResultRow,
+    runs_alone,
 )
 from ringback.ledger.retention import Keep, Prune, Pruned
 from ringback.ledger.sqlite import SqliteLedger, heart
@@ -101,6 +102,7 @@ __all__ = [
     "budget_of",
     "fits",
     "open_ledger",
+    "runs_alone",
 ]
 
 

@@ -102,7 +102,8 @@ class Turn(Struct, frozen=True, kw_only=True):
     shares: Mapping[str, Share] = {}  # by handler, of those that the worker has code for
     limit: int = 0  # how many may begin in all
     fan_out: int = 0  # how many events to fan out
-    idle: bool = True  # nothing runs in the worker: a delivery that lapsed before may begin, which runs alone
+    # Nothing runs in the worker, but for what stores results: a delivery that lapsed before, and runs alone, may begin.
+    idle: bool = True
 
 
 class Turned(Struct, frozen=True, kw_only=True):

@@ -416,6 +416,25 @@ def test_process_environment_is_the_default(tmp_path: Path, monkeypatch: pytest.
     assert (settings.port, settings.database_path) == (9002, tmp_path / "ringback.db")
 
 
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ("postgres://ringback@db.example/ringback", "postgresql://ringback@db.example/ringback"),
+        ("postgresql://u:p%40ss@a:1,b:2/r?sslmode=require", "postgresql://u@a:1,b:2/r"),
+        ("postgresql:///ringback?host=/run/postgresql", "postgresql:///ringback"),
+    ],
+)
+def test_a_server_may_hold_the_ledger(tmp_path: Path, given: str, place: str) -> None:
+    """A PostgreSQL URL is taken in both spellings; its password is not shown, and no secret lies beside it."""
+    settings = read(tmp_path, RINGBACK_DATABASE_URL=given)
+    assert (settings.embedded, settings.database_place, settings.secret) == (False, place, ())
+    assert "p%40ss" not in repr(settings)
+    if ":p%40ss" in given:
+        assert set(settings.secret_values()) == {"p%40ss", "p@ss"}
+    with pytest.raises(SettingsError, match="DATABASE_URL: expected sqlite"):
+        read(tmp_path, RINGBACK_DATABASE_URL=f"{given} with blanks")
+
+
 def test_secret_beside_the_database_is_taken(tmp_path: Path) -> None:
     """A generated secret is used where none is set, and only there; a damaged one is an error that names its file."""
     url = f"sqlite:///{tmp_path}/r.db"

@@ -10,6 +10,8 @@ from ringback.model import Callback, Form, Source, TaskError, TaskState, Verdict
 
 from .builders import COMPLETED, FAILED, NOW, PROCESSING, at, claimed, fact, new_task, reading, sent, submitted
 
+PROVIDERS = ["qingbo"]
+
 
 async def test_task_comes_back_as_it_was_given(ledger: Ledger) -> None:
     """A new task is stored whole."""
@@ -61,8 +63,8 @@ async def test_stale_claim_can_be_taken_over(ledger: Ledger) -> None:
     """Whoever saw the last claim may replace it, once it is due; and the sending before it can no longer give it up."""
     task, _ = await ledger.add_task(new_task())
     await ledger.claim_send(task, NOW, at(60))
-    assert await ledger.due_sends(at(59), 10) == []
-    (due,) = await ledger.due_sends(at(60), 10)
+    assert await ledger.due_sends(PROVIDERS, at(59), 10) == []
+    (due,) = await ledger.due_sends(PROVIDERS, at(60), 10)
     assert await ledger.claim_send(due, at(61), at(120))
     late = await ledger.save_send(sent(sent_at=0, resend_at=at(62), release=True))
     assert (late.sent_at, late.resend_at) == (at(61), at(120))
@@ -103,7 +105,7 @@ async def test_released_task_may_be_sent_again(ledger: Ledger) -> None:
     await claimed(ledger)
     task = await ledger.save_send(sent(resend_at=at(10), release=True, note="429"))
     assert (task.sent_at, task.resend_at, task.send_note) == (None, at(10), "429")
-    (due,) = await ledger.due_sends(at(10), 1)
+    (due,) = await ledger.due_sends(PROVIDERS, at(10), 1)
     assert await ledger.claim_send(due, at(11), None)
 
 
@@ -112,7 +114,7 @@ async def test_unknown_end_is_kept_and_never_resent(ledger: Ledger) -> None:
     await claimed(ledger, fetch_at=at(7))
     task = await ledger.save_send(sent(note="timeout", fetch_at=at(99)))
     assert (task.state, task.sent_at, task.resend_at, task.fetch_at) == (TaskState.PENDING, NOW, None, at(7))
-    assert await ledger.due_sends(at(10_000), 10) == []
+    assert await ledger.due_sends(PROVIDERS, at(10_000), 10) == []
     assert (await ledger.summary(NOW)).unknown_sends == 1
 
 
@@ -166,7 +168,10 @@ async def test_answer_for_an_unknown_task_is_not_found(ledger: Ledger) -> None:
 
 
 async def test_due_sends_come_oldest_first(ledger: Ledger) -> None:
-    """What waits longest to be sent again is given first, and only so many."""
+    """What waits longest to be sent again is given first, only so many, and of these providers only."""
     for n in (3, 1, 2):
         await ledger.add_task(new_task(f"task_{n}", resend_at=at(n)))
-    assert [task.id for task in await ledger.due_sends(at(9), 2)] == ["task_1", "task_2"]
+    await ledger.add_task(new_task("task_0", provider="reapi", resend_at=at(0)))
+    assert [task.id for task in await ledger.due_sends(PROVIDERS, at(9), 2)] == ["task_1", "task_2"]
+    assert [task.id for task in await ledger.due_sends(["reapi", "other"], at(9), 2)] == ["task_0"]
+    assert await ledger.due_sends([], at(9), 2) == []

@@ -74,6 +74,8 @@ async def serving(
         yield site
     finally:
         server.close()
+        for _ in range(5):  # whoever was let in just now comes to be served, and is ended like the others
+            await asyncio.sleep(0)
         for task in site.served:
             task.cancel()
         if site.served:

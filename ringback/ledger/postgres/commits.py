@@ -1,0 +1,161 @@
+"""Batches of PostgreSQL: each is one transaction, tried again where somebody else was there at the same moment.
+
+What is read to decide on is locked by the statement that reads it; where two insert the same fact, the second one's
+batch fails and is decided anew, with what the first one wrote. Where the connection is lost in a COMMIT, the server is
+asked what became of it.
+"""
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any
+
+import psycopg
+import structlog
+
+from ringback.errors import LedgerUnavailable, RingbackError
+from ringback.ledger.postgres import faults
+from ringback.ledger.postgres.connection import Connection
+from ringback.ledger.postgres.link import Clock, Link, transaction
+from ringback.ledger.sqlite.commits import Commits, Operation, Operations, Request, Tell
+
+log = structlog.get_logger("ringback.ledger")
+
+CHANNEL = "ringback"
+TRIES = 5
+PROOF_SECONDS = 2.0  # how long to ask what became of a commit
+PROOF_PAUSE_SECONDS = 0.1
+HELD_SECONDS = 2.0  # how long to try for what somebody else holds
+PAUSE_SECONDS = 0.02
+# The limits are less than what who waits for an answer waits. The plans are made before there are statistics: each of
+# these statements has its index.
+BEGIN = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '2500ms'; SET LOCAL lock_timeout = '300ms'; "
+    "SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
+)
+
+Undo = Callable[[Connection, Sequence[Any]], None]
+
+
+class Doubt(LedgerUnavailable):
+    """Nobody can say now whether a batch was committed."""
+
+
+class PostgresCommits(Commits):
+    """The work of the writer's thread.
+
+    `harmless` are operations that may be done twice, or be lost: after a doubtful commit nothing is asked about them.
+    `undo` takes back what the answers of a batch have promised to somebody who never got them.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        harmless: Sequence[Operation],
+        undo: Undo,
+        token: str,
+        waiting: deque[Request],
+        tell: Tell,
+    ) -> None:
+        super().__init__(waiting, tell)
+        self._clock = clock
+        self._harmless = frozenset(harmless)
+        self._undo = undo
+        self._commit = f"NOTIFY {CHANNEL}, '{token}'; COMMIT"
+        self._doubts: deque[tuple[str, Sequence[Any]]] = deque(maxlen=100)  # transactions with their answers
+
+    def transaction(self, link: Link, operations: Operations) -> tuple[list[Sequence[Any]], bool]:
+        """Run one batch; tells also whether it changed anything."""
+        end = time.monotonic() + HELD_SECONDS
+        for tries in count(1):
+            try:
+                return self._try(link, operations)
+            except psycopg.Error as error:
+                link.learn(error)
+                if error.sqlstate in faults.HELD and time.monotonic() < end:
+                    time.sleep(random.random() * PAUSE_SECONDS)  # noqa: S311 -- so that two do not meet again
+                elif tries >= TRIES or not (faults.is_lost(error) or error.sqlstate in faults.TRANSIENT):
+                    if faults.is_records_fault(error):
+                        raise
+                    raise faults.trouble(error) from error
+        raise AssertionError  # pragma: no cover -- it returns or raises
+
+    def _take(self, most: int) -> list[Request]:
+        """Take requests of one kind: in one transaction with others they would hold rows that those wait for."""
+        taken = super()._take(most)
+        others = [request for request in taken if request.operation != taken[0].operation]
+        if not others:
+            return taken
+        self._waiting.extendleft(reversed(others))
+        return [request for request in taken if request.operation == taken[0].operation]
+
+    def verdict(self, error: Exception) -> RingbackError:
+        """Say what becomes of a record that failed alone."""
+        return faults.verdict(error)
+
+    def end(self, link: Link) -> None:
+        """Close the connection."""
+        link.close()
+
+    def _try(self, link: Link, operations: Operations) -> tuple[list[Sequence[Any]], bool]:
+        db = self._connected(link)
+        before = db.total_changes
+        with transaction(db, BEGIN):
+            given = [op(db, [request.item for request in requests]) for op, requests in operations.items()]
+            changed = db.total_changes != before
+            asked = changed and not self._harmless.issuperset(operations)
+            xid = _one(db, "SELECT pg_current_xact_id()::text") if asked else None
+        try:
+            db.command(self._commit if changed else "COMMIT")
+        except psycopg.Error as error:
+            if xid is None or not faults.is_lost(error) or not self._was_committed(link, xid, given, error):
+                raise
+        return given, changed
+
+    def _connected(self, link: Link) -> Connection:
+        """Give a connection; one that is new is told first what is still in doubt."""
+        try:
+            db = link.get()
+        except psycopg.Error as error:
+            raise faults.trouble(error) from error
+        self._clock.measure(db.raw)
+        while self._doubts:
+            xid, given = self._doubts[0]
+            if _status(db, xid) == "committed":
+                with transaction(db, BEGIN):
+                    self._undo(db, given)
+                db.command(self._commit)
+            self._doubts.popleft()
+        return db
+
+    def _was_committed(self, link: Link, xid: str, given: Sequence[Any], error: psycopg.Error) -> bool:
+        """Ask the server what became of a transaction.
+
+        Raises:
+            Doubt: it does not say.
+        """
+        end = time.monotonic() + PROOF_SECONDS
+        while time.monotonic() < end:
+            try:
+                status = _status(link.get(), xid)
+            except psycopg.Error:
+                link.close()
+                status = "unknown"
+            if status in ("committed", "aborted"):
+                return status == "committed"
+            time.sleep(PROOF_PAUSE_SECONDS)
+        self._doubts.append((xid, given))
+        log.warning("ledger.doubtful_commit", error=str(error))
+        raise Doubt("the connection was lost in a commit") from error
+
+
+def _one(db: Connection, query: str, *values: Any) -> str:
+    row = db.raw.execute(query.encode(), values).fetchone()
+    return "" if row is None else str(row[0])
+
+
+def _status(db: Connection, xid: str) -> str:
+    """Tell what became of a transaction: committed, aborted, or in progress."""
+    return _one(db, "SELECT pg_xact_status(%s::xid8)", xid)

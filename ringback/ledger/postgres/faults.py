@@ -1,0 +1,67 @@
+"""What an error of PostgreSQL means: try again at once, later, or never."""
+
+import psycopg
+import structlog
+
+from ringback.errors import LedgerRejected, LedgerUnavailable, RingbackError
+
+log = structlog.get_logger("ringback.ledger")
+
+# Somebody else holds what a batch needs; it may have waited for what the batch itself held.
+HELD = frozenset({"40001", "40P01", "55P03"})
+# Somebody else has inserted the same key, or deleted what a row belongs to: decided anew, the batch comes out right.
+OVERTAKEN = frozenset({"23503", "23505"})
+LOST = ("08", "57P")  # and those without any state, which psycopg finds by itself
+# A pooler has given us another server connection, which does not know the statements that we have prepared.
+UNPREPARED = frozenset({"26000", "42P05", "0A000"})
+# What one record can do to a statement: data out of range or no text, a check, a key that is too large for an index.
+RECORDS_FAULT = ("22", "23", "54")
+READ_ONLY = "25006"
+TRANSIENT = OVERTAKEN | UNPREPARED | {READ_ONLY}  # to be tried again, perhaps on another connection
+ADVICE = {
+    READ_ONLY: "the server is a read-only standby",
+    "55P03": "somebody else holds what is to be written",
+    "53100": "the server's disk is full; free some space",
+    "53300": "the server has no connection left",
+    "57014": "the server took too long",
+    "57P01": "the server is shutting down",
+    "57P03": "the server is starting up",
+    "3D000": "there is no such database",
+    "28P01": "the server refuses the password",
+    "28000": "the server refuses the user",
+    "42501": "the user may not do this",
+}
+
+
+def is_lost(error: psycopg.Error) -> bool:
+    """Tell whether the connection has ended under way: on another one it may well work."""
+    if error.sqlstate is None:
+        return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    return error.sqlstate.startswith(LOST)
+
+
+def is_records_fault(error: BaseException) -> bool:
+    """Tell whether an error is about what was to be stored; any other is the database's trouble."""
+    if not isinstance(error, psycopg.Error):
+        return not isinstance(error, (OSError, MemoryError))
+    if error.sqlstate is None:  # raised by psycopg itself, about a value or a lost connection
+        return isinstance(error, (psycopg.DataError, psycopg.ProgrammingError))
+    return error.sqlstate[:2] in RECORDS_FAULT
+
+
+def trouble(error: BaseException) -> LedgerUnavailable:
+    """Say in words that the database cannot be used right now."""
+    state = getattr(error, "sqlstate", None)
+    said = " ".join(str(error).split())[:300]
+    return LedgerUnavailable(f"{ADVICE.get(state or '', 'the database cannot be used right now')} ({said})")
+
+
+def verdict(error: Exception) -> RingbackError:
+    """Say whether a record that failed alone can ever be stored: only if it is the record that is at fault."""
+    if isinstance(error, RingbackError):
+        return error
+    if is_records_fault(error):
+        log.warning("ledger.rejected", error=type(error).__name__)
+        return LedgerRejected(f"this record cannot be stored ({type(error).__name__})")
+    log.warning("ledger.failed", error=f"{type(error).__name__}: {error}")
+    return trouble(error)

@@ -1,0 +1,78 @@
+"""Reads beside the writer: a few threads, each with a connection of its own, made when it is first needed."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import psycopg
+
+from ringback.errors import LedgerUnavailable
+from ringback.ledger.postgres import faults
+from ringback.ledger.postgres.link import Link, transaction
+
+Answer = TypeVar("Answer")
+
+CONNECTIONS = 3
+WAITING_BOUND = 200
+# What people ask may take longer than what callbacks wait for.
+BEGIN = (
+    "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL statement_timeout = '30s'; "
+    "SET LOCAL idle_in_transaction_session_timeout = '60s'; SET LOCAL jit = off"
+)
+
+
+class Readers:
+    """Connections that cannot write. Each read is one snapshot."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="ringback-read")
+        self._own = threading.local()
+        self._links: list[Link] = []
+        self._asked = 0
+
+    async def read(self, function: Callable[..., Answer], *arguments: Any) -> Answer:
+        """Call a function with a connection.
+
+        Raises:
+            LedgerUnavailable: it cannot be read now.
+        """
+        if self._asked >= WAITING_BOUND:
+            raise LedgerUnavailable("too many questions wait for the ledger")
+        self._asked += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, function, arguments)
+        finally:
+            self._asked -= 1
+
+    async def close(self) -> None:
+        """Wait for the reads that were begun, and close the connections."""
+        await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
+        for link in self._links:
+            link.close()
+
+    def _read(self, function: Callable[..., Answer], arguments: tuple[Any, ...]) -> Answer:
+        link = self._link()
+        for left in (1, 0):
+            try:
+                db = link.get()
+                with transaction(db, BEGIN):
+                    answer = function(db, *arguments)
+                db.command("COMMIT")
+            except psycopg.Error as error:
+                link.learn(error)
+                if left and faults.is_lost(error):
+                    continue
+                raise faults.trouble(error) from error
+            else:
+                return answer
+        raise AssertionError  # pragma: no cover -- the last try returns or raises
+
+    def _link(self) -> Link:
+        link: Link | None = getattr(self._own, "link", None)
+        if link is None:
+            link = self._own.link = Link(self._url, prepare=False, writes=False)
+            self._links.append(link)
+        return link
