@@ -66,6 +66,18 @@ async def handled(ledger: Ledger) -> None:
     await settle(ledger, [ended(w, Outcome.SUCCEEDED, DeliveryState.SUCCEEDED, seconds=0) for w in works])
 
 
+async def test_what_was_emptied_is_never_replayed(ledger: Ledger) -> None:
+    """News of a task of which only keys are left does not make its emptied event one that can be replayed."""
+    await submitted(ledger)
+    await ledger.record(fact(COMPLETED))
+    await handled(ledger)
+    assert await pruned(ledger, 31) == Pruned(emptied=1)
+    await ledger.record(fact(COMPLETED, seconds=32 * DAY))
+    assert await pruned(ledger, 40) == Pruned(bodies=1)
+    wish = ReplayEvents(handler="h", since=NOW, until=at(60 * DAY), by="ada", now=at(60 * DAY), dry_run=True)
+    assert (await ledger.act(wish)).count == 0
+
+
 async def test_a_tasks_way_out(ledger: Ledger) -> None:
     """First the raw bodies go, then all but the keys, then the rest; each once, and not before its time."""
     await submitted(ledger, form=None, metadata={"order": 7}, key="mine")

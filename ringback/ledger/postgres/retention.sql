@@ -82,7 +82,8 @@ SELECT count(*) FROM rejections WHERE day < %(day)s
 DELETE FROM rejections WHERE day < %(day)s
 
 -- name: empty_event_bodies
-UPDATE events SET body = ''::bytea, headers = '[]', pruned = %(level)s
+-- One that has lost all but its keys stays so, although news made its task whole again: it must not be replayed.
+UPDATE events SET body = ''::bytea, headers = '[]', pruned = greatest(pruned, %(level)s)
 WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint))
 
 -- name: empty_requests_of_tasks

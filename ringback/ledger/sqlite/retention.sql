@@ -71,7 +71,8 @@ DELETE FROM rejections WHERE day < :day
 
 -- name: empty_event_bodies
 -- One that has lost all but its keys stays so, although news made its task whole again: it must not be replayed.
-UPDATE events SET body = x'', headers = '[]', pruned = max(pruned, :level) WHERE seq IN (SELECT value FROM json_each(:events))
+UPDATE events SET body = x'', headers = '[]', pruned = max(pruned, :level)
+WHERE seq IN (SELECT value FROM json_each(:events))
 
 -- name: empty_requests_of_tasks
 UPDATE callbacks SET body = NULL, headers = '[]' WHERE task_id IN (SELECT value FROM json_each(:tasks))
