@@ -8,6 +8,7 @@ READY := .venv/.ready
 PEERS := .venv/peers/.ready
 PURE := ringback/model.py,ringback/lifecycle.py,ringback/retry.py,ringback/ledger/fold.py,ringback/ledger/turns.py,ringback/ledger/patterns.py,ringback/results/naming.py,ringback/outbound/guard.py,ringback/providers/*
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PYTHONDONTWRITEBYTECODE =  # without its bytecode, each of a thousand processes compiles everything again
 
 .PHONY: demo test check fast slow wheel torture oracles run bench peers fmt lock clean
 
@@ -33,11 +34,13 @@ check: $(READY)  ## format, lint, types, import contracts
 fast: $(READY)
 	@echo "== tests"
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -q -m "not slow"
+	@COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/python -m pytest -q -m "not slow" \
+		-n auto --maxprocesses 4 --dist worksteal
 
 slow: $(READY)
 	@echo "== tests with real processes and kill -9"
-	@COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/coverage run -m pytest -q -m slow
+	@COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/python -m pytest -q -m slow \
+		-n 2 --dist loadfile --no-loadscope-reorder
 
 wheel: $(READY)
 	@echo "== the wheel, installed elsewhere"
@@ -45,6 +48,7 @@ wheel: $(READY)
 
 torture: $(READY)  ## the full figures: many kills, many tasks
 	@RINGBACK_TEST_KILLS=200 RINGBACK_TEST_TASKS=2000 $(BIN)/python -m pytest -q -m slow -s
+	@RINGBACK_TEST_EXAMPLES=1000 $(BIN)/python -m pytest -q tests/ledger/test_state_machine.py
 
 oracles: $(READY)  ## the official libraries asked at length: other requests each time, and GitHub's own by Node and npm
 	@RINGBACK_TEST_ORACLE_EXAMPLES=$${RINGBACK_TEST_ORACLE_EXAMPLES:-10000} $(BIN)/python -m pytest -q tests/oracles

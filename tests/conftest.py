@@ -3,7 +3,7 @@
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -23,6 +23,15 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         if name == "PORT" or (name.startswith("RINGBACK_") and not name.startswith("RINGBACK_TEST_")):
             monkeypatch.delenv(name)
     return
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Fail in CI where a whole module would be skipped."""
+    report = yield
+    if os.environ.get("CI") and report.skipped:
+        report.outcome = "failed"
+    return report
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

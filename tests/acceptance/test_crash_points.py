@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -346,4 +347,4 @@ def _ran(stage: Stage, word: str) -> Counter[tuple[str, str]]:
 
 def _print(capsys: pytest.CaptureFixture[str], text: str) -> None:
     with capsys.disabled():
-        print(f"\nkill -9 at every step of {text}")
+        print(f"\nkill -9 at every step of {text}", file=sys.stderr)

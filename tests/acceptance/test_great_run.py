@@ -6,6 +6,7 @@
 import hashlib
 import json
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -179,7 +180,8 @@ def test_every_task_is_bought_once_and_told(run: Run, capsys: pytest.CaptureFixt
         print(
             f"\nthe great run: {TASKS} tasks in {run.seconds:.0f} s with {OUTAGE_SECONDS} s of outage ({told}): "
             f"{by['callback']} settled by a push, {by['poll']} by a poll, {by['submission']} by the answer; "
-            f"{run.first['by_kind'].get('no charge here', 0)} charges filled in by reconcile"
+            f"{run.first['by_kind'].get('no charge here', 0)} charges filled in by reconcile",
+            file=sys.stderr,
         )
 
 

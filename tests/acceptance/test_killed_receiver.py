@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import sqlite3
+import sys
 import time
 from collections import Counter
 from contextlib import closing
@@ -51,7 +52,8 @@ def test_kill_9_of_the_receiver_under_load(site: Site, capsys: pytest.CaptureFix
         print(
             f"\nkill -9 of the receiver: seed {SEED}, {KILLS} kills, {load.statuses.total()} answers, "
             f"{sum(fact.unanswered for fact in load.facts)} unanswered, {len(events)} events, {len(handled)} handled, "
-            f"{doubles} double runs, slowest restart {max(restarts, default=0):.2f} s"
+            f"{doubles} double runs, slowest restart {max(restarts, default=0):.2f} s",
+            file=sys.stderr,
         )
 
 

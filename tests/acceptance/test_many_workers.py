@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import sqlite3
+import sys
 from collections import Counter
 from contextlib import closing
 from typing import Any
@@ -85,7 +86,8 @@ def test_kill_9_of_workers_under_load(site: Site, capsys: pytest.CaptureFixture[
         print(
             f"\nkill -9 of {WORKERS} workers: seed {SEED}, {KILLS} kills, {len(answered)} events, "
             f"{len(owed)} deliveries, {len(lapsed)} lapsed attempts ({sum(w not in killed for w in lapsed)} of living "
-            f"workers), {_doubles(begun)} begun again, {_doubles(ended)} ended again, slowest {_slowest(site):.1f} s"
+            f"workers), {_doubles(begun)} begun again, {_doubles(ended)} ended again, slowest {_slowest(site):.1f} s",
+            file=sys.stderr,
         )
     assert [worker.stop() for worker in workers] == [0] * WORKERS
 
@@ -206,7 +208,8 @@ def test_no_worker_starves_beside_two_busy_ones(site: Site, capsys: pytest.Captu
     before: Counter[str] = wait_until("the third has begun", lambda: _settled_by(site, BUSY + 1))
     window: Counter[str] = wait_until("the window is over", lambda: _window(site, before), 60)
     with capsys.disabled():
-        print(f"\n{BUSY + 1} workers on one file: {' / '.join(map(str, sorted(window.values())))} attempts settled")
+        settled = " / ".join(map(str, sorted(window.values())))
+        print(f"\n{BUSY + 1} workers on one file: {settled} attempts settled", file=sys.stderr)
     assert len(window) == BUSY + 1
     assert min(window.values()) >= window.total() / len(window) / 3
     (site.folder / "enough").touch()
