@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 READY := .venv/.ready
 PEERS := .venv/peers/.ready
-PURE := ringback/model.py,ringback/lifecycle.py,ringback/retry.py,ringback/ledger/fold.py,ringback/ledger/turns.py,ringback/ledger/patterns.py,ringback/results/naming.py,ringback/outbound/guard.py,ringback/providers/*
+PURE := ringback/model.py,ringback/lifecycle.py,ringback/retry.py,ringback/ledger/fold.py,ringback/ledger/task_row.py,ringback/ledger/expectations.py,ringback/ledger/turns.py,ringback/ledger/patterns.py,ringback/results/naming.py,ringback/outbound/guard.py,ringback/providers/*
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYTHONDONTWRITEBYTECODE =  # without its bytecode, each of a thousand processes compiles everything again
 

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from ringback import lifecycle
 from ringback.ledger.identity import event_key, fact_key, received_key, unrecognised_key
+from ringback.ledger.task_row import SECOND, TaskRow, advance, make_due, note_charge, note_progress
 from ringback.model import (
     EVENT_OF_STATE,
     Arrival,
@@ -32,39 +33,9 @@ from ringback.model import (
 )
 
 KEPT_PER_TASK = 100  # stored requests a task, then a counter
-SECOND = 1_000_000  # in the microseconds of all times here
 HOLD = 30 * SECOND  # how long an unknown task's event waits to be adopted
-FETCH_SPACING = 5 * SECOND  # hints cause at most one fetch per task in this time
 FIRST_FETCH = 300 * SECOND  # for tasks that are known from their callbacks only
 REPEATABLE = (Trust.NONE, Trust.PARTIAL)  # who has seen one such request, or none, can send others like it
-
-
-class TaskRow(Struct, array_like=True, kw_only=True):
-    """The part of a task that arrivals can change. Times are microseconds, as stored.
-
-    An array in JSON: engines read and write whole batches of them so, in this order of the fields. `was` is the state
-    in the database, the guard of the UPDATE; None where the row is new.
-    """
-
-    seq: int | None  # its row in the database; None where it is new
-    id: str
-    was: TaskState | None
-    state: TaskState
-    provider: str
-    provider_id: str | None
-    origin: Origin
-    settled_by: Source | None
-    settled_event: str | None
-    settled_at: int | None
-    progress: int | None
-    charged_microdollars: int | None
-    fetch_at: int | None
-    fetched_at: int | None
-    callbacks: int
-    kept: int
-    created_at: int
-    changed: bool = False
-    learnt: bool = False  # its provider id came with this batch
 
 
 class EventRow(Struct, array_like=True, kw_only=True):
@@ -231,7 +202,7 @@ class Fold:
             return self._hint(arrival, task)
         if arrival.kind is Kind.UNRECOGNISED or problem is not None:
             if task is not None and problem in (None, "task_mismatch"):  # an authentic word that we cannot follow: ask
-                _make_due(task, microseconds(arrival.callback.received_at))
+                make_due(task, microseconds(arrival.callback.received_at))
             return self._unrecognised(arrival, task, problem)
         if arrival.kind is Kind.RECEIVED:
             return self._received(arrival, task)
@@ -243,7 +214,7 @@ class Fold:
         if task is None and arrival.task_id is None and arrival.trust in REPEATABLE:
             return _receipt(Verdict.COUNTED, None, None)  # it can make nothing due, and a stranger could fill the disk
         if task is not None:
-            _make_due(task, microseconds(arrival.callback.received_at))
+            make_due(task, microseconds(arrival.callback.received_at))
         return self._keep(arrival, task, None, Verdict.HINT, arrival.reason or "hint", with_body=True)
 
     def _unrecognised(self, arrival: Arrival, task: TaskRow | None, problem: str | None) -> Receipt:
@@ -274,8 +245,8 @@ class Fold:
         if same_id is not None and same_id.fact_key != by_fact:
             return self._keep(arrival, task, same_id.id, Verdict.CONFLICT, "event_id_reused", with_body=True)
         if (known := self._events.get(by_fact)) is not None:
-            _note_progress(task, reading)
-            _note_charge(task, reading)
+            note_progress(task, reading)
+            note_charge(task, reading)
             return self._seen(arrival, task, known)
         step = lifecycle.advance(task.state, task.settled_by, reading.status, arrival.source)
         event = self._new_event(arrival, task, EVENT_OF_STATE[reading.status], by_event, by_fact)
@@ -283,7 +254,9 @@ class Fold:
         if task.origin is Origin.CALLBACK and task.provider in self._waiting:
             event.hold_until = microseconds(arrival.callback.received_at) + HOLD
         if step.standing is Standing.ACCEPTED:
-            _advance(task, reading, step, event.id, microseconds(arrival.callback.received_at))
+            advance(task, reading, step, event.id, microseconds(arrival.callback.received_at))
+        else:
+            note_charge(task, reading)
         return _receipt(VERDICT_OF_STANDING[step.standing], task, event.id)
 
     def _seen(self, arrival: Arrival, task: TaskRow | None, known: EventRow) -> Receipt:
@@ -365,35 +338,3 @@ def _receipt(verdict: Verdict, task: TaskRow | None, event_id: str | None) -> Re
     return Receipt(
         verdict=verdict, event_id=event_id, task_id=task.id if task else None, state=task.state if task else None
     )
-
-
-def _advance(task: TaskRow, reading: Reading, step: lifecycle.Advance, event_id: str, now: int) -> None:
-    task.state, task.changed = step.state, True
-    _note_progress(task, reading)
-    if reading.charged_microdollars is not None:
-        task.charged_microdollars = reading.charged_microdollars
-    if lifecycle.is_terminal(step.state):
-        task.settled_by, task.settled_event = step.settled_by, event_id
-        task.settled_at, task.fetch_at = now, None
-
-
-def _note_progress(task: TaskRow, reading: Reading) -> None:
-    if reading.progress is not None and reading.progress != task.progress and not lifecycle.is_terminal(task.state):
-        task.progress = reading.progress
-        task.changed = True
-
-
-def _note_charge(task: TaskRow, reading: Reading) -> None:
-    """Fill in what the first telling of its end left out; what was said once stands."""
-    if reading.status is task.state and task.charged_microdollars is None and reading.charged_microdollars is not None:
-        task.charged_microdollars, task.changed = reading.charged_microdollars, True
-
-
-def _make_due(task: TaskRow, now: int) -> None:
-    """Let the poller ask now, but not more than once per task in FETCH_SPACING; what we only presumed is open, too."""
-    if lifecycle.is_terminal(task.state) and not lifecycle.is_presumed(task.state, task.settled_by):
-        return
-    soon = max(now, task.fetched_at + FETCH_SPACING) if task.fetched_at else now
-    if task.fetch_at is None or task.fetch_at > soon:
-        task.fetch_at = soon
-        task.changed = True

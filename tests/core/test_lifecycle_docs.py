@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ringback.ledger import fold
+from ringback.ledger import fold, task_row
 from ringback.ledger.schema import schema_text
 from ringback.lifecycle import RANK, TERMINAL, advance, settle
 from ringback.model import DeliveryState, Outcome, Source, Standing, TaskState, Verdict
@@ -115,8 +115,8 @@ def test_ledger_page_names_every_table_and_verdict() -> None:
     assert [word for word in words if f"`{word}`" not in page] == []
     numbers = [
         f"{fold.KEPT_PER_TASK} requests",
-        f"{fold.HOLD // fold.SECOND} s",
-        f"{fold.FETCH_SPACING // fold.SECOND} s",
+        f"{fold.HOLD // task_row.SECOND} s",
+        f"{task_row.FETCH_SPACING // task_row.SECOND} s",
         f"{Settings().dedup_days} days",
     ]
     assert [number for number in numbers if number not in page] == []

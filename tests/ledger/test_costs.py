@@ -339,3 +339,17 @@ async def test_an_old_count_is_not_used(ledger: Ledger) -> None:
     await ledger.add_task(priced(now=at(59)), budget)
     with pytest.raises(BudgetExceeded):
         await ledger.add_task(priced(now=at(61)), budget)
+
+
+@pytest.mark.parametrize(
+    ("said", "then", "counts"), [(None, 50_000, 50_000), (60_000, 50_000, 60_000), (None, None, 0)]
+)
+async def test_of_two_contradicting_ends_the_larger_charge_counts(
+    ledger: Ledger, said: int | None, then: int | None, counts: int
+) -> None:
+    """What was cancelled and completed all the same may well have to be paid."""
+    task = await bought(ledger)
+    await end(ledger, task, TaskState.CANCELLED, said)
+    for _ in range(2):
+        await end(ledger, task, COMPLETED, then)
+    assert (await sums(ledger)).spent == counts

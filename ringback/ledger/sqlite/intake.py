@@ -9,6 +9,7 @@ from ringback import lifecycle
 from ringback.ledger import fold, identity
 from ringback.ledger.queries import Statement, chunks, load
 from ringback.ledger.sqlite import rows
+from ringback.ledger.task_row import TaskRow
 from ringback.model import Arrival, Kind, Origin, Receipt, Source, microseconds
 
 SQL = load("sqlite/intake.sql")
@@ -44,13 +45,13 @@ def reject(db: sqlite3.Connection, counts: Sequence[tuple[Mapping[tuple[str, str
     return [None] * len(counts)
 
 
-def _is_usual(arrival: Arrival, found: Mapping[str, fold.TaskRow]) -> bool:
+def _is_usual(arrival: Arrival, found: Mapping[str, TaskRow]) -> bool:
     """Tell whether it is about a submitted task of ours whose id at the provider is known: nothing more to look up."""
     task = found.get(arrival.task_id or "")
     return task is not None and task.origin is Origin.SUBMISSION and _is_named(task, arrival)
 
 
-def _tasks(db: sqlite3.Connection, arrivals: Iterable[Arrival], found: dict[str, fold.TaskRow]) -> list[fold.TaskRow]:
+def _tasks(db: sqlite3.Connection, arrivals: Iterable[Arrival], found: dict[str, TaskRow]) -> list[TaskRow]:
     """Add the tasks that bodies name, where their URLs do not say it all."""
     if pairs := _pairs(a for a in arrivals if not _is_named(found.get(a.task_id or ""), a)):
         found = found | _found(db, SQL["tasks_by_provider_id"], pairs=pairs)
@@ -62,17 +63,17 @@ def _pairs(arrivals: Iterable[Arrival]) -> list[tuple[str, str]]:
     return list({(a.provider, a.reading.provider_id) for a in arrivals if a.reading and a.reading.provider_id})
 
 
-def _found(db: sqlite3.Connection, query: Statement, **parameters: Any) -> dict[str, fold.TaskRow]:
+def _found(db: sqlite3.Connection, query: Statement, **parameters: Any) -> dict[str, TaskRow]:
     (text,) = db.execute(query, {name: rows.text(value) for name, value in parameters.items()}).fetchone()
     return {task.id: task for task in rows.task_rows(text)}
 
 
-def _is_named(task: fold.TaskRow | None, arrival: Arrival) -> bool:
+def _is_named(task: TaskRow | None, arrival: Arrival) -> bool:
     """Tell whether the arrival's own task already has the id that its body names: the usual case, one query less."""
     return task is not None and arrival.reading is not None and task.provider_id == arrival.reading.provider_id
 
 
-def _waiting(db: sqlite3.Connection, arrivals: Iterable[Arrival], known: Iterable[fold.TaskRow]) -> frozenset[str]:
+def _waiting(db: sqlite3.Connection, arrivals: Iterable[Arrival], known: Iterable[TaskRow]) -> frozenset[str]:
     ours = {task.id for task in known if task.origin is Origin.SUBMISSION}
     providers = list({a.provider for a in arrivals if a.kind is Kind.FACT and a.task_id not in ours})
     if not providers:
@@ -81,7 +82,7 @@ def _waiting(db: sqlite3.Connection, arrivals: Iterable[Arrival], known: Iterabl
     return frozenset(row[0] for row in found)
 
 
-def _strays(db: sqlite3.Connection, arrivals: Iterable[Arrival], known: Iterable[fold.TaskRow]) -> dict[str, int]:
+def _strays(db: sqlite3.Connection, arrivals: Iterable[Arrival], known: Iterable[TaskRow]) -> dict[str, int]:
     """Count what is kept for tasks that URLs name and nobody knows; there are at most fold.KEPT_PER_TASK of each."""
     unknown = {arrival.task_id for arrival in arrivals if arrival.task_id} - {task.id for task in known}
     if not unknown:
@@ -90,7 +91,7 @@ def _strays(db: sqlite3.Connection, arrivals: Iterable[Arrival], known: Iterable
 
 
 def _events(
-    db: sqlite3.Connection, resolved: Iterable[tuple[Arrival, fold.TaskRow | None, str | None]]
+    db: sqlite3.Connection, resolved: Iterable[tuple[Arrival, TaskRow | None, str | None]]
 ) -> Iterable[fold.EventRow]:
     facts, keys = set(), set()
     for arrival, task, problem in resolved:
@@ -111,8 +112,8 @@ def _events(
 
 
 def _write(db: sqlite3.Connection, batch: fold.Batch) -> None:
-    new: list[fold.TaskRow] = []
-    known: list[fold.TaskRow] = []
+    new: list[TaskRow] = []
+    known: list[TaskRow] = []
     for task in batch.tasks:
         (known if task.was else new).append(task)
     _many(db, SQL["insert_unknown_tasks"], map(rows.unknown_task, new))

@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
-from ringback.ledger.fold import EventRow, Kept, Sighting, TaskRow
+from ringback.ledger.fold import EventRow, Kept, Sighting
 from ringback.ledger.protocol import DoneStep, KeptCallback
+from ringback.ledger.task_row import TaskRow
 from ringback.ledger.turns import Process
 from ringback.model import (
     Attempt,
