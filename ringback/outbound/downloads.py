@@ -16,6 +16,8 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self
 
@@ -278,7 +280,15 @@ def _validator(answer: httpx.Response) -> str | None:
     text: str = answer.headers.get("last-modified", "")
     if etag.startswith('"') and etag.isascii() and len(etag) <= MAX_VALIDATOR:
         return etag
-    return text if text.isascii() and 0 < len(text) <= MAX_VALIDATOR else None
+    return text if len(text) <= MAX_VALIDATOR and _is_strong(text, answer.headers.get("date", "")) else None
+
+
+def _is_strong(modified: str, now: str) -> bool:
+    """Tell whether nothing else can have been written in the second of a Last-Modified (RFC 9110, 8.8.2.2)."""
+    try:
+        return parsedate_to_datetime(now) - parsedate_to_datetime(modified) >= timedelta(seconds=1)
+    except (ValueError, TypeError):  # no date, or only one of them with a zone
+        return False
 
 
 def _failure(host: str, answer: httpx.Response) -> DownloadError:

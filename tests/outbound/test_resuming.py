@@ -120,7 +120,7 @@ async def test_a_part_may_already_be_all(length: int | None) -> None:
     assert (download.status, download.start, download.length, body) == (416, LENGTH, LENGTH, b"")
 
 
-DATE, NEXT = "Sun, 01 Mar 2026 00:00:00 GMT", "Sun, 01 Mar 2026 00:00:01 GMT"
+DATE, NEXT, LATER = (f"Sun, 01 Mar 2026 00:00:0{second} GMT" for second in range(3))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,10 @@ async def test_a_rest_of_another_day_is_not_the_rest() -> None:
 
     def reply(asked: Asked) -> Items:
         ranged = {"content-range": f"bytes 100-{LENGTH - 1}/{LENGTH}"} if "range" in asked.headers else {}
-        return [head(206 if ranged else 200, {"content-length": LENGTH, "last-modified": NEXT, **ranged}), VIDEO]
+        return [
+            head(206 if ranged else 200, {"content-length": LENGTH, "last-modified": NEXT, "date": LATER, **ranged}),
+            VIDEO,
+        ]
 
     async with serving(reply) as site:
         download, body = await fetch(fetcher(), f"http://media.local:{site.port}/", Part(size=100, validator=DATE))
@@ -158,11 +161,15 @@ async def test_a_rest_of_another_day_is_not_the_rest() -> None:
 @pytest.mark.parametrize(
     ("headers", "validator"),
     [
-        ({"etag": '"v1"', "last-modified": "Sun"}, '"v1"'),
-        ({"etag": 'W/"v1"', "last-modified": "Sun"}, "Sun"),
-        ({"etag": '"\u00fc"', "last-modified": "Sun"}, "Sun"),
-        ({"etag": "v1", "last-modified": "Sun"}, "Sun"),
+        ({"etag": '"v1"', "last-modified": DATE, "date": NEXT}, '"v1"'),
+        ({"etag": 'W/"v1"', "last-modified": DATE, "date": NEXT}, DATE),
+        ({"etag": '"\u00fc"', "last-modified": DATE, "date": NEXT}, DATE),
+        ({"etag": "v1", "last-modified": DATE, "date": NEXT}, DATE),
         ({"etag": f'"{1000 * "x"}"', "last-modified": "x" * 1001}, None),
+        ({"last-modified": DATE, "date": DATE}, None),  # another version may come in the same second
+        ({"last-modified": DATE}, None),
+        ({"last-modified": DATE, "date": "Sun, 01 Mar 2026 00:00:01 -0000"}, None),  # without a zone
+        ({"last-modified": "Sun", "date": NEXT}, None),
         ({}, None),
     ],
 )
