@@ -8,7 +8,7 @@ are; PostgreSQL looks up by the key what it runs in their place.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import PurePosixPath
@@ -57,6 +57,12 @@ def chunks(statement: Statement, rows: Sequence[Sequence[Any]]) -> Iterator[tupl
         size = min(LARGEST, len(rows) - start)
         yield repeated(statement, size), [value for row in rows[start : start + size] for value in row]
         start += size
+
+
+def execute_many(db: Any, statement: Statement, rows: Iterable[Sequence[Any]]) -> None:
+    """Execute a statement that gives nothing back for all of these rows; for none, not at all."""
+    for text, values in chunks(statement, list(rows)):
+        db.execute(text, values)
 
 
 @cache

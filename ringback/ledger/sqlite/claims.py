@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from ringback.ledger.queries import chunks, load
+from ringback.ledger.queries import execute_many, load
 from ringback.ledger.results import STORE_RESULTS, runs_alone
 from ringback.ledger.sqlite import results, rows, settling, steps
 from ringback.ledger.sqlite.seats import Seats
@@ -65,8 +65,7 @@ def next_event(db: sqlite3.Connection) -> int | None:
 
 def store_keys(db: sqlite3.Connection, turn: Turn) -> None:
     """Write down the keys that the worker has found."""
-    for statement, values in chunks(SQL["store_keys"], list(turn.keys.items())):
-        db.execute(statement, values)
+    execute_many(db, SQL["store_keys"], turn.keys.items())
 
 
 def _together(due: Sequence[Waiting], idle: bool) -> Sequence[Waiting]:
@@ -131,8 +130,7 @@ def _works(db: sqlite3.Connection, turn: Turn, taken: Sequence[tuple[Waiting, st
     begun = [(one, key, new_id("att", turn.now)) for one, key in taken]
     worker, now = turn.process.id, microseconds(turn.now)
     claimed = [(one.seq, attempt, key, worker, now) for one, key, attempt in begun]
-    for statement, values in chunks(SQL["claim_deliveries"], claimed):
-        db.execute(statement, values)
+    execute_many(db, SQL["claim_deliveries"], claimed)
     events = _events(db, [one for one, _ in taken])
     # A delivery's first attempt in its first run has nothing behind it: the usual claim is spared a query.
     again = [one.seq for one, _ in taken if one.run > 1 or one.begun > 0]
@@ -152,10 +150,8 @@ def _works(db: sqlite3.Connection, turn: Turn, taken: Sequence[tuple[Waiting, st
 
 def _keyless(db: sqlite3.Connection, found: Sequence[Waiting]) -> list[Keyless]:
     events = _events(db, found)
-    return [
-        Keyless(delivery=_delivery(one, event), event=event, task=task)
-        for one, (event, task) in ((one, events[one.event_seq]) for one in found)
-    ]
+    owed = [(one, *events[one.event_seq]) for one in found]
+    return [Keyless(delivery=_delivery(one, event), event=event, task=task) for one, event, task in owed]
 
 
 def _events(db: sqlite3.Connection, found: Sequence[Waiting]) -> dict[int, tuple[Event, Task | None]]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ringback.ledger.patterns import Pattern, any_fits
-from ringback.ledger.queries import chunks, load
+from ringback.ledger.queries import execute_many, load
 from ringback.ledger.sqlite import rows
 from ringback.ledger.turns import Turn, Work
 from ringback.model import Attempt, Delivery, DeliveryState, Event, Task, microseconds, new_id
@@ -122,5 +122,4 @@ def _delivery(turn: Turn, event_seq: int, handler: str, work: Work | None = None
 
 
 def _insert(db: sqlite3.Connection, owed: Sequence[tuple[Any, ...]]) -> None:
-    for statement, values in chunks(SQL["insert_deliveries"], owed):
-        db.execute(statement, values)
+    execute_many(db, SQL["insert_deliveries"], owed)

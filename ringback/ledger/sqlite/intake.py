@@ -7,7 +7,7 @@ from typing import Any
 
 from ringback import lifecycle
 from ringback.ledger import fold, identity
-from ringback.ledger.queries import Statement, chunks, load
+from ringback.ledger.queries import Statement, execute_many, load
 from ringback.ledger.sqlite import rows
 from ringback.ledger.task_row import TaskRow
 from ringback.model import Arrival, Kind, Origin, Receipt, Source, microseconds
@@ -40,7 +40,7 @@ def reject(db: sqlite3.Connection, counts: Sequence[tuple[Mapping[tuple[str, str
         for group, now in counts
         for (provider, reason), count in group.items()
     ]
-    _many(db, SQL["count_rejections"], data)
+    execute_many(db, SQL["count_rejections"], data)
     db.execute(SQL["probe"], {"now": microseconds(max(now for _, now in counts))})
     return [None] * len(counts)
 
@@ -116,14 +116,9 @@ def _write(db: sqlite3.Connection, batch: fold.Batch) -> None:
     known: list[TaskRow] = []
     for task in batch.tasks:
         (known if task.was else new).append(task)
-    _many(db, SQL["insert_unknown_tasks"], map(rows.unknown_task, new))
-    _many(db, SQL["advance_tasks"], map(rows.advanced_task, known))
-    _many(db, SQL["learn_provider_ids"], ((task.id, task.provider_id) for task in known if task.learnt))
-    _many(db, SQL["insert_events"], map(rows.new_event, batch.events))
-    _many(db, SQL["count_duplicates"], map(rows.sighting, batch.sightings.values()))
-    _many(db, SQL["insert_callbacks"], map(rows.kept, batch.kept))
-
-
-def _many(db: sqlite3.Connection, statement: Statement, found: Iterable[Sequence[Any]]) -> None:
-    for text, values in chunks(statement, list(found)):
-        db.execute(text, values)
+    execute_many(db, SQL["insert_unknown_tasks"], map(rows.unknown_task, new))
+    execute_many(db, SQL["advance_tasks"], map(rows.advanced_task, known))
+    execute_many(db, SQL["learn_provider_ids"], ((task.id, task.provider_id) for task in known if task.learnt))
+    execute_many(db, SQL["insert_events"], map(rows.new_event, batch.events))
+    execute_many(db, SQL["count_duplicates"], map(rows.sighting, batch.sightings.values()))
+    execute_many(db, SQL["insert_callbacks"], map(rows.kept, batch.kept))

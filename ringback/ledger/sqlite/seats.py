@@ -7,7 +7,7 @@ import sqlite3
 from collections import Counter
 from datetime import timedelta
 
-from ringback.ledger.queries import chunks, load
+from ringback.ledger.queries import execute_many, load
 from ringback.ledger.turns import Rate, Share, Turn
 from ringback.model import microseconds
 
@@ -53,8 +53,7 @@ class Seats:
             for name, count in self._begun.items()
             if (rate := self._shares[name].rate) is not None
         ]
-        for statement, values in chunks(SQL["count_starts"], begun):
-            db.execute(statement, values)
+        execute_many(db, SQL["count_starts"], begun)
 
     def _room(self, db: sqlite3.Connection, name: str, share: Share) -> int:
         room = share.room

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ringback import lifecycle
-from ringback.ledger.queries import chunks, load
+from ringback.ledger.queries import execute_many, load
 from ringback.ledger.sqlite import rows, settling
 from ringback.ledger.turns import Share
 from ringback.model import TaskState
@@ -96,10 +96,8 @@ class Serial:
 
     def park(self) -> int:
         """Write down what waits, and for what; tells how many had to be parked."""
-        for statement, values in chunks(SQL["park"], self._parked):
-            self._db.execute(statement, values)
-        for statement, values in chunks(SQL["unpark"], list(self._heads.items())):
-            self._db.execute(statement, values)
+        execute_many(self._db, SQL["park"], self._parked)
+        execute_many(self._db, SQL["unpark"], self._heads.items())
         settling.free(self._db, self._left)
         return len(self._parked)
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from ringback import lifecycle
-from ringback.ledger.queries import chunks, load
+from ringback.ledger.queries import chunks, execute_many, load
 from ringback.ledger.results import STORE_RESULTS
 from ringback.ledger.sqlite import results, rows
 from ringback.ledger.turns import Process, Registration, Settled
@@ -102,8 +102,7 @@ def _attempt(delivery_seq: int, item: Settled) -> tuple[Any, ...]:
 
 
 def _insert_attempts(db: sqlite3.Connection, closed: Sequence[tuple[Any, ...]]) -> None:
-    for statement, values in chunks(SQL["insert_attempts"], closed):
-        db.execute(statement, values)
+    execute_many(db, SQL["insert_attempts"], closed)
 
 
 def beat(db: sqlite3.Connection, beats: Sequence[Beat]) -> Sequence[Sequence[Delivery]]:
@@ -158,7 +157,6 @@ def _lapse(db: sqlite3.Connection, lapsed: Sequence[tuple[Any, ...]], now: datet
         outcome = Outcome.LAPSED._value_
         closed.append((attempt, seq, begun, worker, started_at, moment, outcome, FELL_SILENT, None))
     lock(db, {row[-2] for row in lapsed})
-    for statement, values in chunks(SQL["lapse_deliveries"], ended):
-        db.execute(statement, values)
+    execute_many(db, SQL["lapse_deliveries"], ended)
     _insert_attempts(db, closed)
     free(db, {(handler, key) for *_, handler, key in lapsed if key is not None})
