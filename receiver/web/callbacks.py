@@ -16,6 +16,7 @@ from receiver.web import answers
 from receiver.web.answers import Reason, Refused
 from receiver.web.body import Room, declared_length, read_body
 from receiver.web.headers import kept_headers
+from receiver.web.heads import Head, Kept
 from receiver.web.state import State
 from ringback.errors import LedgerError, LedgerRejected, LedgerUnavailable, Unauthentic
 from ringback.model import Arrival, Callback, Receipt, Trust
@@ -33,11 +34,11 @@ PREFIX = "/callbacks/"
 class _Visit:
     """One request, and what is known about it so far: a refusal tells how far it came."""
 
-    __slots__ = ("began", "headers", "name", "task_id")
+    __slots__ = ("began", "head", "name", "task_id")
 
-    def __init__(self, headers: list[tuple[bytes, bytes]]) -> None:
-        self.began = time.perf_counter()
-        self.headers = Headers(headers)
+    def __init__(self, head: Head, began: float) -> None:
+        self.began = began
+        self.head = head
         self.name = UNKNOWN
         self.task_id: str | None = None
 
@@ -112,7 +113,7 @@ class Callbacks:
             for name, provider in self._providers.items()
         }
         self._tolerance = timedelta(seconds=settings.tolerance_seconds)
-        self._crowd: list[tuple[str, list[tuple[bytes, bytes]], bytes, Exchange]] = []
+        self._crowd: list[tuple[str, Head, bytes, Exchange]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request as a Starlette endpoint."""
@@ -120,7 +121,7 @@ class Callbacks:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, address: str) -> None:
         """Serve one request to this address, which is what follows `/callbacks/` in the path."""
-        visit = _Visit(scope["headers"])
+        visit = _Visit(Head(scope["headers"]), time.perf_counter())
         try:
             provider = self._route(visit, scope["method"], address)
             if scope["method"] != "POST":
@@ -142,26 +143,27 @@ class Callbacks:
         self._state.tally.accept(visit.name, taken.verdict.value, time.perf_counter() - visit.began)
         await answers.accept(send, taken)
 
-    def take_soon(self, path: str, headers: list[tuple[bytes, bytes]], body: bytes, exchange: Exchange) -> None:
+    def take_soon(self, path: str, head: Head, body: bytes, exchange: Exchange) -> None:
         """Take a POSTed callback whose body is here already, with all others of this turn of the event loop.
 
         `serve` does the same in more steps. One after the other, without anything else between them, they cost half.
         """
         if not self._crowd:
             asyncio.get_running_loop().call_soon(self._take_crowd)
-        self._crowd.append((path, headers, body, exchange))
+        self._crowd.append((path, head, body, exchange))
 
     def _take_crowd(self) -> None:
         crowd, self._crowd = self._crowd, []
-        for path, headers, body, exchange in crowd:
+        now, began = datetime.now(UTC), time.perf_counter()
+        for path, head, body, exchange in crowd:
             try:
-                self._take_one(_Visit(headers), path, body, exchange)
+                self._take_one(_Visit(head, began), path, body, now, exchange)
             except Exception:  # the others of this turn must outlive a connection's trouble
                 log.exception("callback.unanswered")
 
-    def _take_one(self, visit: _Visit, path: str, body: bytes, exchange: Exchange) -> None:
+    def _take_one(self, visit: _Visit, path: str, body: bytes, now: datetime, exchange: Exchange) -> None:
         try:
-            taken = self._take_whole(visit, path, body, exchange)
+            taken = self._take_whole(visit, path, body, now, exchange)
         except Refused as refused:
             try:
                 self._reject(visit, refused)
@@ -174,7 +176,7 @@ class Callbacks:
             if not taken:
                 exchange.decline()
 
-    def _take_whole(self, visit: _Visit, path: str, body: bytes, exchange: Exchange) -> bool:
+    def _take_whole(self, visit: _Visit, path: str, body: bytes, now: datetime, exchange: Exchange) -> bool:
         """Take it, unless it needs more: a challenge, one that is too large, or before the ledger is open."""
         state, settings, size = self._state, self._state.settings, len(body)
         if state.intake is None or size > settings.max_body_bytes or not state.has_room(size):
@@ -182,7 +184,6 @@ class Callbacks:
         provider = self._route(visit, "POST", path[len(PREFIX) :])
         if provider.handshakes:
             return False
-        now = datetime.now(UTC)
         trust = self._verify(visit, provider, body, now)
         callback = Callback(body=body, headers=self._kept(visit), received_at=now)
         arrival = state.intake.arrival(provider, visit.task_id, trust, callback)
@@ -250,7 +251,7 @@ class Callbacks:
         settings = self._state.settings
         with Room(self._state) as room:
             try:
-                room.need(declared_length(visit.headers, settings.max_body_bytes))
+                room.need(declared_length(visit.head.headers, settings.max_body_bytes))
                 body = await read_body(receive, room, settings.max_body_bytes, settings.body_timeout_seconds)
             except Refused as refused:
                 if refused.reason is Reason.TOO_LARGE:
@@ -273,9 +274,9 @@ class Callbacks:
             if keys is None:
                 raise Refused(Reason.KEYS, "the provider's public keys were not fetched yet")
         try:
-            return provider.verify(visit.headers, body, keys or (), now, provider.tolerance or self._tolerance)
+            return provider.verify(visit.head.headers, body, keys or (), now, provider.tolerance or self._tolerance)
         except Unauthentic as error:
-            detail = f"{scheme.name}: {error}; headers present: {_present(visit.headers, scheme)}"
+            detail = f"{scheme.name}: {error}; headers present: {_present(visit.head.headers, scheme)}"
             if error.flaw == Flaw.NO_KEY:
                 raise Refused(Reason.NO_KEY, detail) from None
             if scheme.fetches_keys and error.flaw == Flaw.SIGNATURE and self._state.key_sets.doubts(provider):
@@ -304,8 +305,12 @@ class Callbacks:
         except LedgerError as error:
             raise self._refused_by_ledger(error) from None
 
-    def _kept(self, visit: _Visit) -> tuple[tuple[str, str], ...]:
-        return kept_headers(visit.headers, self._first[visit.name], self._never[visit.name])
+    def _kept(self, visit: _Visit) -> Kept:
+        head, name = visit.head, visit.name
+        kept = head.kept.get(name)
+        if kept is None:
+            kept = head.kept[name] = kept_headers(head.headers, self._first[name], self._never[name])
+        return kept
 
     def _refused_by_ledger(self, error: LedgerError) -> Refused:
         """Say whether trying again can help: only the ledger's word about this very record is final."""
@@ -318,7 +323,7 @@ class Callbacks:
 def _challenge(visit: _Visit, provider: Provider, scope: Scope, body: bytes) -> Reply | None:
     """Answer a challenge, where this provider's configuration says so and the request is one."""
     query: bytes = scope.get("query_string", b"")
-    return handshakes.answer(provider.handshakes, scope["method"], query, visit.headers, body)
+    return handshakes.answer(provider.handshakes, scope["method"], query, visit.head.headers, body)
 
 
 def _present(headers: Headers, scheme: Scheme) -> str:

@@ -21,15 +21,12 @@ from receiver.web import answers
 from receiver.web.answers import Refused
 from receiver.web.app import Receiver
 from receiver.web.callbacks import PREFIX
+from receiver.web.heads import read_head
 from ringback.model import Receipt
 
 # A path that needs no decoding, and headers of visible ASCII without any freedom of form.
 WHOLE = re.compile(
     rb"POST (%b[A-Za-z0-9._~/-]+) HTTP/1\.1\r\n((?:[A-Za-z0-9_-]+: ?[!-~][ -~]*\r\n){1,64})\r\n" % PREFIX.encode()
-)
-# What says how a message is framed, or what becomes of its connection: uvicorn's business.
-FRAMING = frozenset(
-    {b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", b"connection", b"keep-alive", b"proxy-connection"}
 )
 MOST_BYTES = 65_536
 
@@ -101,16 +98,12 @@ class DirectProtocol(HttpToolsProtocol):
         found = WHOLE.match(data)
         if found is None or self._callbacks is None:
             return False
-        headers = [
-            (name.lower(), value.strip(b" "))
-            for name, _, value in (line.partition(b":") for line in found[2].split(b"\r\n")[:-1])
-        ]
-        end = found.end()
-        if not _is_usual(headers, len(data) - end):
+        head, end = read_head(found[2]), found.end()
+        if head.length is None or head.length != b"%d" % (len(data) - end):
             return False
         self._unset_keepalive_if_required()
         self._exchange = _Exchange(self, data)
-        self._callbacks.take_soon(found[1].decode("ascii"), headers, data[end:], self._exchange)
+        self._callbacks.take_soon(found[1].decode("ascii"), head, data[end:], self._exchange)
         return True
 
     def decline(self, data: bytes) -> None:
@@ -218,16 +211,3 @@ def _usual_lines(headers: Headers) -> bytes:
 JSON: Headers = [answers.JSON]
 JSON_LINE = b"%b: %b\r\n" % answers.JSON
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
-
-
-def _is_usual(headers: Headers, size: int) -> bool:
-    """Tell whether the body is whole, and its framing beyond doubt."""
-    length = None
-    for name, value in headers:
-        if name == b"content-length":
-            if length is not None:
-                return False
-            length = value
-        elif name in FRAMING and not (name == b"connection" and value.lower() == b"keep-alive"):
-            return False
-    return length is not None and length == b"%d" % size

@@ -50,33 +50,31 @@ def read_usual(body: bytes, now: datetime, life: timedelta) -> Reading | None:
         return None
     if push.event is not UNSET or push.result.video_url is not UNSET or not reading.TASK_ID.fullmatch(push.task_id):
         return None
-    made = push.result
-    found = [("video", entry) for entry in made.videos]
-    if made.images or made.audios:
-        found += [("image", entry) for entry in made.images] + [("audio", entry) for entry in made.audios]
     return Reading(
         status=TaskState.COMPLETED,
         provider_id=push.task_id,
-        results=_results(found, push.completed_at, now, life),
+        results=_results(push.result, push.completed_at, now, life),
         progress=push.progress if push.progress is not None and 0 <= push.progress <= 100 else None,
         charged_microdollars=charged(push.cost),
     )
 
 
-def _results(
-    found: list[tuple[str, _Media]], completed_at: int | None, now: datetime, life: timedelta
-) -> tuple[Result, ...]:
-    estimate = now
-    if not all(entry.expires_at and EARLIEST_SECONDS <= entry.expires_at < LATEST_SECONDS for _, entry in found):
-        estimate = min(reading.moment_of(completed_at) or now, now) + life
-    return reading.results(
-        (
-            (kind, url, entry.expires_at)
-            for kind, entry in found
-            for url in (entry.url if type(entry.url) is list else (entry.url,))
-        ),
-        estimate,
-    )
+def _results(made: _Made, completed_at: int | None, now: datetime, life: timedelta) -> tuple[Result, ...]:
+    found = _found("video", made.videos)
+    if made.images or made.audios:
+        found += _found("image", made.images) + _found("audio", made.audios)
+    for _, _, expires_at in found:
+        if not expires_at or not EARLIEST_SECONDS <= expires_at < LATEST_SECONDS:
+            return reading.results(found, min(reading.moment_of(completed_at) or now, now) + life)
+    return reading.results(found, now)
+
+
+def _found(kind: str, entries: list[_Media]) -> list[tuple[str, str, int | None]]:
+    return [
+        (kind, url, entry.expires_at)
+        for entry in entries
+        for url in (entry.url if type(entry.url) is list else (entry.url,))
+    ]
 
 
 def charged(cost: object) -> int | None:

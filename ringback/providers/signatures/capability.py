@@ -6,13 +6,14 @@ By it a provider that signs nothing can still be told from a stranger: its token
 import hashlib
 import hmac
 import re
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from collections.abc import Sequence
 from functools import lru_cache
 
 TASK_ID = re.compile(r"task_[0-9A-Za-z_]{1,64}")
 MAC_CHARACTERS = 32
 BLOCK = 64  # bytes of SHA-256
+URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def callback_mac(secret: bytes, provider: str, task_id: str) -> bytes:
@@ -21,7 +22,7 @@ def callback_mac(secret: bytes, provider: str, task_id: str) -> bytes:
     inner, outer = keyed_inner.copy(), keyed_outer.copy()
     inner.update(f"{provider}:{task_id}".encode())
     outer.update(inner.digest())
-    return urlsafe_b64encode(outer.digest())[:MAC_CHARACTERS]
+    return b2a_base64(outer.digest(), newline=False).translate(URL_SAFE)[:MAC_CHARACTERS]
 
 
 @lru_cache(maxsize=32)
