@@ -37,6 +37,7 @@ class Reason(StrEnum):
     LENGTH = "length"
     TOO_LARGE = "too_large"
     BUSY = "busy"
+    OVERLOADED = "overloaded"
     TIMEOUT = "timeout"
     DISCONNECTED = "disconnected"
     UNAUTHENTIC = "unauthentic"
@@ -87,6 +88,7 @@ ANSWERS: Mapping[Reason, Answer] = {
     Reason.LENGTH: Answer(400, "bad_request", _CLOSE),
     Reason.TOO_LARGE: Answer(413, "too_large", _CLOSE),
     Reason.BUSY: Answer(503, "unavailable", _RETRY + _CLOSE),
+    Reason.OVERLOADED: Answer(503, "unavailable", _RETRY),
     Reason.TIMEOUT: Answer(408, "timeout", _CLOSE),
     Reason.UNAUTHENTIC: Answer(401, "unauthorised"),
     Reason.NO_KEY: Answer(503, "unavailable", _RETRY),

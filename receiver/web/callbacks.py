@@ -29,6 +29,7 @@ log = structlog.get_logger("ringback.receiver")
 
 UNKNOWN = "unknown"
 PREFIX = "/callbacks/"
+OVERLOADED = Refused(Reason.OVERLOADED)
 
 
 class _Visit:
@@ -148,9 +149,18 @@ class Callbacks:
 
         `serve` does the same in more steps. One after the other, without anything else between them, they cost half.
         """
+        if self._state.admission.is_full(len(self._crowd)):
+            self._shed(path, exchange)
+            return
         if not self._crowd:
             asyncio.get_running_loop().call_soon(self._take_crowd)
         self._crowd.append((path, head, body, exchange))
+
+    def _shed(self, path: str, exchange: Exchange) -> None:
+        """Turn away one of too many, before anything is spent on it."""
+        name = path[len(PREFIX) :].partition("/")[0]
+        self._state.rejections.add(name if name in self._providers else UNKNOWN, OVERLOADED.word)
+        exchange.refuse(OVERLOADED)
 
     def _take_crowd(self) -> None:
         crowd, self._crowd = self._crowd, []
@@ -188,21 +198,24 @@ class Callbacks:
         callback = Callback(body=body, headers=self._kept(visit), received_at=now)
         arrival = state.intake.arrival(provider, visit.task_id, trust, callback)
         state.inflight_bytes += size
+        state.admission.enter(visit.began)
         state.intake.enter_for(_Taken(self, visit, arrival, exchange), arrival)
         return True
 
     def note_stored(self, taken: _Taken, receipt: Receipt) -> None:
         """Count a callback that was taken whole and is stored."""
-        state = self._state
+        state, now = self._state, time.perf_counter()
         state.inflight_bytes -= len(taken.arrival.callback.body)
+        state.admission.leave(now)
         if state.intake is not None:
             state.intake.tell(taken.arrival, receipt)
         state.note_write(None)
-        state.tally.accept(taken.visit.name, receipt.verdict.value, time.perf_counter() - taken.visit.began)
+        state.tally.accept(taken.visit.name, receipt.verdict.value, now - taken.visit.began)
 
     def note_unstored(self, taken: _Taken, error: Exception) -> Refused:
         """Count one that could not be stored; gives how it is answered."""
         self._state.inflight_bytes -= len(taken.arrival.callback.body)
+        self._state.admission.leave(time.perf_counter())
         if not isinstance(error, LedgerError):  # a bug of ours: tried again, it may well go better
             log.error("callback.failed", task=taken.visit.task_id, error=type(error).__name__)
             error = LedgerUnavailable(f"the ledger failed ({type(error).__name__})")
@@ -285,11 +298,17 @@ class Callbacks:
 
     async def _store(self, visit: _Visit, provider: Provider, trust: Trust, body: bytes, now: datetime) -> Receipt:
         callback = Callback(body=body, headers=self._kept(visit), received_at=now)
+        admission = self._state.admission
+        if admission.is_full():
+            raise Refused(Reason.OVERLOADED)
+        admission.enter(time.perf_counter())
         try:
             _, intake = await self._state.open()
             receipt = await intake.pushed(provider, visit.task_id, trust, callback)
         except LedgerError as error:
             raise self._refused_by_ledger(error) from None
+        finally:
+            admission.leave(time.perf_counter())
         self._state.note_write(None)
         return receipt
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+import resource
 import socket
 from collections.abc import Callable, Iterator
 
@@ -15,6 +16,7 @@ from ringback.settings import Settings
 from ringback.tuning import tune
 
 BACKLOG = 2048
+MOST_FILES = 65_536
 TICK_SECONDS = 1.0  # the Date header is renewed so often
 
 
@@ -43,6 +45,17 @@ def local_url(host: str, port: int) -> str:
     """Give a URL for host and port; one that listens everywhere is reached on loopback."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- compared, not bound
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def allow_connections() -> None:
+    """Let this process have as many connections as it may: each is a file, of which 1024 are usual at first.
+
+    One more would be hung up on, where a burst is to be told to come again.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class Server(uvicorn.Server):
@@ -75,6 +88,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept, and tell."""
+        allow_connections()
         await super().startup(sockets)
         tune()
         self._tell_started()
