@@ -9,23 +9,27 @@ import contextlib
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TypeVar
 
+from bench.engines import connected
+from bench.running import SECRET
 from ringback.ledger import Ledger, open_ledger
 from ringback.model import Arrival, Callback, Form, Kind, Reading, Result, Source, Task, TaskState, Trust, new_id
 from ringback.providers.signatures import callback_mac, fingerprint
 from ringback.settings import Settings
 
-SECRET = "bench-secret-0123456789-0123456789-0123456789"  # noqa: S105 -- signs nothing but these benchmarks' own load
 AT_ONCE = 5000
+FORM_OF_TASKS = '{"model":"grok-imagine-1.0-video","prompt":"bench"}'
 URL = "https://cdn.example.com/media/%s/0.mp4"
 BODY = (
     '{"task_id":"%s","model":"grok-imagine-1.0-video","action":"generate","status":"completed","created_at":'
     '1775285160040,"completed_at":1775285195,"progress":100,"cost":22313,"result":{"videos":[{"url":["' + URL + '"],'
     '"expires_at":1775371595}]}}'
 )
-ANSWERED = "UPDATE tasks SET state = 'submitted', accepted_at = 1, provider_id = 'task-wave' || substr(id, -20)"
+# The last 20 characters: a negative place means something else to PostgreSQL.
+ANSWERED = (
+    "UPDATE tasks SET state = 'submitted', accepted_at = 1, provider_id = 'task-wave' || substr(id, length(id) - 19)"
+)
 
 # Numbered alike in all three tables, and in the order of their ids, as the ledger itself would write them.
 WAITING = """
@@ -47,37 +51,53 @@ FROM events WHERE seq >= :first
 Item = TypeVar("Item")
 
 
-def settings_of(path: Path) -> Settings:
+def settings_of(url: str) -> Settings:
     """Give the settings under which a benchmark opens a ledger."""
-    return Settings(database_url=f"sqlite:///{path}")
+    return Settings(database_url=url)
 
 
-async def submit_tasks(path: Path, count: int) -> list[Task]:
+async def submit_tasks(url: str, count: int) -> list[Task]:
     """Make a ledger with that many tasks that the provider has accepted."""
+    tasks = new_tasks(count)
+    await submit(url, tasks)
+    return tasks
+
+
+def new_tasks(count: int, provider: str = "qingbo") -> list[Task]:
+    """Make up tasks, whose ids are of different milliseconds."""
     now, form = datetime.now(UTC), Form(model="grok-imagine-1.0-video", prompt="bench")
-    tasks = [
+    return [
         Task(
             id=new_id("task", now + timedelta(milliseconds=number)),
-            provider="qingbo",
+            provider=provider,
             form=form,
             created_at=now,
             url_key=fingerprint(SECRET.encode()),
         )
         for number in range(count)
     ]
-    ledger = await open_ledger(settings_of(path), create=True)
+
+
+async def submit(url: str, tasks: Sequence[Task]) -> None:
+    """Make a ledger with these tasks, as if the provider had accepted them."""
+    ledger = await open_ledger(settings_of(url), create=True)
     await _all(tasks, ledger.add_task)
     await ledger.close()
-    with contextlib.closing(sqlite3.connect(path)) as db, db:
+    with connected(url) as db:
         db.execute(ANSWERED)
-    return tasks
 
 
-async def record_events(path: Path, tasks: Sequence[Task]) -> None:
+async def record_events(url: str, tasks: Sequence[Task]) -> None:
     """Store a callback for each of these tasks, which says that it has completed."""
-    ledger: Ledger = await open_ledger(settings_of(path))
+    ledger: Ledger = await open_ledger(settings_of(url))
     await _all(tasks, lambda task: ledger.record(_arrival(task)))
     await ledger.close()
+
+
+def settle_down(url: str) -> None:
+    """Leave a ledger as it would be some time after it was filled: vacuumed, with all in its file."""
+    with connected(url) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)" if url.startswith("sqlite:") else "VACUUM ANALYZE")
 
 
 async def _all(items: Sequence[Item], store: Callable[[Item], Awaitable[object]]) -> None:
@@ -115,12 +135,12 @@ def _provider_id(task: Task) -> str:
     return f"task-wave{task.id[-20:]}"  # as ANSWERED has it
 
 
-async def fill_waiting(path: Path, count: int, due_in: timedelta) -> None:
-    """Add that many pending deliveries of the handler `bench`, each of another event and task, due one by one."""
-    ledger = await open_ledger(settings_of(path), create=True)
+async def fill_waiting(url: str, count: int, due_in: timedelta) -> None:
+    """Add to a SQLite file so many pending deliveries of the handler `bench`, each of its own event, due one by one."""
+    ledger = await open_ledger(settings_of(url), create=True)
     await ledger.close()
     now = int(datetime.now(UTC).timestamp() * 1e6)
-    with contextlib.closing(sqlite3.connect(path)) as db, db:
+    with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as db, db:
         # Only the filling is quick and unsafe; what is measured opens the file anew.
         db.execute("PRAGMA synchronous = OFF")
         (last,) = db.execute("SELECT coalesce(max(seq), 0) FROM tasks").fetchone()
@@ -129,11 +149,11 @@ async def fill_waiting(path: Path, count: int, due_in: timedelta) -> None:
             "count": count,
             "now": now,
             "due_at": now + int(due_in.total_seconds() * 1e6) - last - count,
-            "form": '{"model":"grok-imagine-1.0-video","prompt":"bench"}',
+            "form": FORM_OF_TASKS,
             "results": '[{"kind":"video","url":"https://cdn.example.com/media/0.mp4"}]',
             "body": BODY.replace("%s", "0").encode(),
         }
         for statement in WAITING.split(";"):
             db.execute(statement, values)
         db.commit()
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    settle_down(url)

@@ -1,4 +1,4 @@
-"""Draws lines into an SVG: both axes in powers of ten, a panel beside the other, colours for light and dark pages."""
+"""Draws lines into an SVG: axes in powers of ten, or the one across from nought on; colours for light and dark."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,10 @@ from html import escape
 WIDTH, HEIGHT = 380, 300  # of a panel
 LEFT, RIGHT, TOP, BOTTOM = 56, 14, 34, 44
 LEGEND = 24  # a line of it
-COLOURS = ("#0a7f5a", "#c2410c", "#6d5bd0", "#9a7b00")
+COLOURS = (
+    *("#0a7f5a", "#c2410c", "#6d5bd0", "#9a7b00", "#0284c7"),
+    *("#be185d", "#65a30d", "#7c7c7c", "#7c3aed", "#b45309"),
+)
 STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#555}.title{font-weight:600}.grid{stroke:#8884;stroke-width:1}"
     "@media(prefers-color-scheme:dark){text{fill:#bbb}}"
@@ -23,6 +26,7 @@ class Panel:
     title: str
     across: str
     lines: Mapping[str, Points]
+    is_linear: bool = False  # across; upward it never is
 
 
 def svg(panels: Sequence[Panel]) -> str:
@@ -46,41 +50,53 @@ def svg(panels: Sequence[Panel]) -> str:
 
 def _panel(panel: Panel, colours: Mapping[str, str]) -> list[str]:
     points = [point for line in panel.lines.values() for point in line if point[1] > 0]
-    across, up = _decades([x for x, _ in points]), _decades([y for _, y in points])
+    across = _steps(max(x for x, _ in points)) if panel.is_linear else _decades([x for x, _ in points])
+    up = _decades([y for _, y in points])
     parts = [f'<text class="title" x="{LEFT}" y="18">{escape(panel.title)}</text>']
-    for power in range(across[0], across[1] + 1):
-        x = _x(10.0**power, across)
+    for value in across:
+        x = _x(value, across, panel.is_linear)
         parts.append(f'<path class="grid" d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{_number(power)}</text>')
-    for power in range(up[0], up[1] + 1):
-        y = _y(10.0**power, up)
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{_number(value)}</text>')
+    for value in up:
+        y = _y(value, up)
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(power)}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(value)}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(panel.across)}</text>')
     for name, line in panel.lines.items():
-        drawn = [(_x(x, across), _y(y, up)) for x, y in line if y > 0]
+        drawn = [(_x(x, across, panel.is_linear), _y(y, up)) for x, y in line if y > 0]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colours[name]}" stroke-width="2.5"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colours[name]}"/>' for x, y in drawn]
     return parts
 
 
-def _decades(values: Sequence[float]) -> tuple[int, int]:
+def _decades(values: Sequence[float]) -> Sequence[float]:
     """Give the powers of ten between which all values lie."""
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    return low, max(high, low + 1)
+    return [10.0**power for power in range(low, max(high, low + 1) + 1)]
 
 
-def _x(value: float, decades: tuple[int, int]) -> float:
-    share = (math.log10(value) - decades[0]) / (decades[1] - decades[0])
+def _steps(most: float) -> Sequence[float]:
+    """Give about five round numbers from nought on that reach so far."""
+    power = 10.0 ** math.floor(math.log10(most / 4))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor * 5 >= most)
+    return [step * number for number in range(math.ceil(most / step) + 1)]
+
+
+def _x(value: float, marks: Sequence[float], is_linear: bool) -> float:
+    share = value / marks[-1] if is_linear else _share(value, marks)
     return LEFT + share * (WIDTH - LEFT - RIGHT)
 
 
-def _y(value: float, decades: tuple[int, int]) -> float:
-    share = (math.log10(value) - decades[0]) / (decades[1] - decades[0])
-    return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+def _y(value: float, marks: Sequence[float]) -> float:
+    return HEIGHT - BOTTOM - _share(value, marks) * (HEIGHT - TOP - BOTTOM)
 
 
-def _number(power: int) -> str:
-    return f"{10**power:,}" if power >= 0 else f"{10.0**power:g}"
+def _share(value: float, marks: Sequence[float]) -> float:
+    """Tell how far along an axis of powers a value stands."""
+    return math.log(value / marks[0]) / math.log(marks[-1] / marks[0])
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:g}"

@@ -14,17 +14,16 @@ import argparse
 import asyncio
 import math
 import os
-import platform
 import sqlite3
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.backlog import push_of, submit_tasks
+from bench.figures import Figure, Part
 from bench.running import environment, free_port, started
 from bench.sender import Push, Sender
 from ringback.model import Task
@@ -37,7 +36,19 @@ SHAPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "ringback up": (("up", *HANDLERS),),
     "ringback serve + work": (("serve",), ("work", *HANDLERS)),
 }
-GOALS_MS = {"ringback up": "p50 5 ms, p99 30 ms", "ringback serve + work": "p99 250 ms"}
+GOALS_MS: dict[str, tuple[float | None, float]] = {  # from push to handler, p50 and p99
+    "ringback up": (5.0, 30.0),
+    "ringback serve + work": (None, 250.0),
+}
+COLUMNS = (
+    "to handler, p50",
+    "to handler, p99",
+    "to 200, p50",
+    "to 200, p99",
+    "to 200, most",
+    "not 200",
+    "sender late",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +79,11 @@ def main() -> int:
             for shape, results in rows.items():
                 results.append(_round(Path(name), shape, options))
                 p50, p99 = percentile(results[-1].handler, 0.5), percentile(results[-1].handler, 0.99)
-                print(f"round {number}: {shape}: p50 {p50:.1f} ms, p99 {p99:.1f} ms", flush=True)
+                print(f"round {number}: {shape}: p50 {p50:.1f} ms, p99 {p99:.1f} ms", file=sys.stderr, flush=True)
         for shape in SHAPES:
             blocked[shape] = _blocked(Path(name), shape, options)
-    _report(options, rows, blocked)
+    part = _part(options, rows, blocked)
+    print(part.json() if options.json else "\n" + part.markdown())
     return 0
 
 
@@ -82,6 +94,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rate", type=int, default=500, help="pushes per second")
     parser.add_argument("--connections", type=int, default=128, help="kept alive by the sender")
     parser.add_argument("--block-seconds", type=float, default=5.0)
+    parser.add_argument("--json", action="store_true", help="print the figures for `python -m bench`")
     return parser.parse_args(arguments)
 
 
@@ -110,9 +123,9 @@ def _run(
 ) -> tuple[list[Task], list[Push], dict[str, Stamp]]:
     """Push so many callbacks at a new ledger; gives what was sent and which handler began when."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        path, stamps, port = Path(name, "bench.db"), Path(name, "stamps"), free_port()
-        tasks = asyncio.run(submit_tasks(path, count))
-        environ = environment(path, RINGBACK_PORT=str(port), BENCH_STAMPS=str(stamps))
+        url, stamps, port = f"sqlite:///{name}/bench.db", Path(name, "stamps"), free_port()
+        tasks = asyncio.run(submit_tasks(url, count))
+        environ = environment(url, RINGBACK_PORT=str(port), BENCH_STAMPS=str(stamps))
         environ["RINGBACK_PUBLIC_URL"] = "https://hooks.example.com"  # else each start warns that there is none
         if block is not None:
             environ |= {"BENCH_BLOCK_TASK": tasks[block].id, "BENCH_BLOCK_SECONDS": str(options.block_seconds)}
@@ -164,33 +177,57 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[math.ceil(share * len(values)) - 1] if values else math.nan
 
 
-def _report(options: argparse.Namespace, rows: Mapping[str, Sequence[Result]], blocked: Mapping[str, Result]) -> None:
-    print(
-        f"\n{options.rate} pushes/s, {options.rounds} rounds of {options.seconds} s, {os.cpu_count()} cores, ", end=""
+def _part(options: argparse.Namespace, rows: Mapping[str, Sequence[Result]], blocked: Mapping[str, Result]) -> Part:
+    blocking = f"while a handler blocks its event loop for {options.block_seconds:g} s"
+    figures = [
+        *(figure for shape, results in rows.items() for figure in _usual(shape, results)),
+        *(figure for shape, result in blocked.items() for figure in _during(shape, result, blocking)),
+    ]
+    return Part(
+        title="From a push to its handler",
+        figures=tuple(figures),
+        settings={
+            "pushes": f"{options.rate}/s, an open loop",
+            "rounds": f"{options.rounds} of {options.seconds} s",
+            "SQLite": sqlite3.sqlite_version,
+        },
+        notes=(
+            "`to handler`: from when the sender comes to a push to its handler's first line. `to 200`: to its answer.",
+            "`sender late`: how long after its due time the sender came to a push, p99; in nobody's latency.",
+            "Not answered by 200, while the loop was blocked, counts pushes before and after it, too.",
+        ),
+        columns=COLUMNS,
     )
-    print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}; ms, medians of rounds (min–max)\n")
-    print("| | push to handler, p50 | p99 | push to 200, p50 | p99 | not 200 | sender late, p99 | goal for handlers |")
-    print("|---|---|---|---|---|---|---|---|")
-    for shape, results in rows.items():
-        cells = [
-            _spread([percentile(values, share) for values in found])
-            for found in ([r.handler for r in results], [r.answer for r in results])
-            for share in (0.5, 0.99)
-        ]
-        late = statistics.median(result.lag for result in results)
-        unanswered = sum(result.unanswered for result in results)
-        print(f"| {shape} | {' | '.join(cells)} | {unanswered} | {late:.1f} | {GOALS_MS[shape]} |")
-    print(f"\nPushes while an async handler blocks its event loop for {options.block_seconds:g} s, ms\n")
-    print(
-        "| | answered 200 | push to 200, p50 | p99 | most | not 200, before and after too |\n|---|---|---|---|---|---|"
-    )
-    for shape, result in blocked.items():
-        p50, p99, most = (percentile(result.answer, share) for share in (0.5, 0.99, 1))
-        print(f"| {shape} | {len(result.answer):,} | {p50:.1f} | {p99:.1f} | {most:.1f} | {result.unanswered} |")
 
 
-def _spread(each: Sequence[float]) -> str:
-    return f"{statistics.median(each):.1f} ({min(each):.1f}–{max(each):.1f})"
+def _usual(shape: str, results: Sequence[Result]) -> list[Figure]:
+    def figure(name: str, unit: str, value: Callable[[Result], float], at_most: float | None = None) -> Figure:
+        values = tuple(value(result) for result in results)
+        return Figure(name=name, unit=unit, values=values, subject=shape, setting="undisturbed", at_most=at_most)
+
+    p50, p99 = GOALS_MS[shape]
+    return [
+        figure("to handler, p50", "ms", lambda result: percentile(result.handler, 0.5), p50),
+        figure("to handler, p99", "ms", lambda result: percentile(result.handler, 0.99), p99),
+        figure("to 200, p50", "ms", lambda result: percentile(result.answer, 0.5)),
+        figure("to 200, p99", "ms", lambda result: percentile(result.answer, 0.99)),
+        figure("not 200", "", lambda result: result.unanswered, 0),
+        figure("sender late", "ms", lambda result: result.lag),
+    ]
+
+
+def _during(shape: str, result: Result, blocking: str) -> list[Figure]:
+    values = {
+        ("to 200, p50", "ms"): percentile(result.answer, 0.5),
+        ("to 200, p99", "ms"): percentile(result.answer, 0.99),
+        ("to 200, most", "ms"): percentile(result.answer, 1),
+        ("not 200", ""): float(result.unanswered),
+    }
+    return [
+        Figure(name=name, unit=unit, values=(value,), subject=shape, setting=blocking)
+        for (name, unit), value in values.items()
+        if not math.isnan(value)  # none was answered
+    ]
 
 
 if __name__ == "__main__":

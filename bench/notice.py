@@ -26,10 +26,9 @@ from pathlib import Path
 
 import structlog
 
-from bench.backlog import SECRET
 from bench.chart import Panel, svg
 from bench.latency import percentile, read_stamps
-from bench.running import ROOT, environment, free_port, started
+from bench.running import ROOT, SECRET, environment, free_port, started
 from bench.virtual import (
     ACCEPTED_WITHIN,
     ANSWER_SECONDS,
@@ -55,12 +54,12 @@ PUSH, POLL = "push", "polling"
 def measure(count: int, spans: tuple[float, float], *, push: bool) -> Notice:
     """Submit so many tasks to the sandbox at once, and wait until every handler has begun."""
     with tempfile.TemporaryDirectory(prefix="ringback-bench-") as name:
-        path, stamps = Path(name, "bench.db"), Path(name, "stamps")
+        url, stamps = f"sqlite:///{name}/bench.db", Path(name, "stamps")
         stamps.touch()
         port, sandbox_port = free_port(), free_port()
         base, public = f"http://127.0.0.1:{sandbox_port}/v1", f"http://127.0.0.1:{port}"
         environ = environment(
-            path,
+            url,
             RINGBACK_PORT=str(port),
             RINGBACK_QINGBO_API_KEY="sk-sandbox",
             RINGBACK_QINGBO_BASE_URL=base,
@@ -68,7 +67,7 @@ def measure(count: int, spans: tuple[float, float], *, push: bool) -> Notice:
             **({"RINGBACK_PUBLIC_URL": public} if push else {}),
         )
         settings = Settings(
-            database_url=f"sqlite:///{path}",
+            database_url=url,
             secret=(SECRET.encode(),),
             public_url=public if push else None,
             providers={"qingbo": ProviderSettings(api_key="sk-sandbox", base_url=base)},

@@ -13,18 +13,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.backlog import SECRET
-
 ROOT = Path(__file__).parents[1]
+SECRET = "bench-secret-0123456789-0123456789-0123456789"  # noqa: S105 -- signs nothing but the benchmarks' own load
 RINGBACK = (sys.executable, "-m", "ringback.cli")
 Process = subprocess.Popen[bytes]
 
 
-def environment(path: Path, **more: str) -> dict[str, str]:
+def environment(url: str, **more: str) -> dict[str, str]:
     """Give the environment of a command that works on this ledger, without the developer's own settings."""
     kept = {name: value for name, value in os.environ.items() if name != "PORT" and not name.startswith("RINGBACK_")}
     return kept | {
-        "RINGBACK_DATABASE_URL": f"sqlite:///{path}",
+        "RINGBACK_DATABASE_URL": url,
         "RINGBACK_SECRET": SECRET,
         "RINGBACK_LOG_LEVEL": "warning",
         "RINGBACK_ALLOW_EPHEMERAL": "true",  # the temporary folder may lie in memory
@@ -33,17 +32,19 @@ def environment(path: Path, **more: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def pinned(cores: int) -> Iterator[None]:
-    """Let whatever is started within the block, and what that starts in turn, run on so many cores only."""
+def pinned(cores: int | None) -> Iterator[None]:
+    """Let whatever is started within the block, and what that starts in turn, run on so many cores; None: on all."""
     allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, sorted(allowed)[-cores:])
+    os.sched_setaffinity(0, sorted(allowed)[-(cores or 0) :])
     try:
         yield
     finally:
         os.sched_setaffinity(0, allowed)
 
 
-def run(command: Sequence[str], cores: int, timeout_seconds: float, environ: dict[str, str] | None = None) -> str:
+def run(
+    command: Sequence[str], cores: int | None, timeout_seconds: float, environ: dict[str, str] | None = None
+) -> str:
     """Run a command to its end on so many cores and give what it printed.
 
     What was written before is brought to the disk first, so that nobody pays for another's.
@@ -54,7 +55,7 @@ def run(command: Sequence[str], cores: int, timeout_seconds: float, environ: dic
     try:
         output, _ = process.communicate(timeout=timeout_seconds)
     finally:
-        _end(process, signal.SIGINT)  # upon which it stops what it has started
+        end(process, signal.SIGINT)  # upon which it stops what it has started
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
     return output
@@ -74,14 +75,15 @@ def started(commands: Sequence[Sequence[str]], environ: dict[str, str], port: in
     try:
         for arguments in commands:
             processes.append(subprocess.Popen((*RINGBACK, *arguments), cwd=ROOT, env=environ))
-            _await_port(port, processes)  # the first makes the port answer
+            await_port(port, processes)  # the first makes the port answer
         yield
     finally:
         for process in processes:
-            _end(process, signal.SIGTERM)
+            end(process, signal.SIGTERM)
 
 
-def _end(process: "subprocess.Popen[Any]", number: signal.Signals) -> None:
+def end(process: "subprocess.Popen[Any]", number: signal.Signals) -> None:
+    """Send a process this signal, and wait until it is gone."""
     if process.poll() is None:
         process.send_signal(number)
     try:
@@ -91,7 +93,8 @@ def _end(process: "subprocess.Popen[Any]", number: signal.Signals) -> None:
         process.wait()
 
 
-def _await_port(port: int, processes: Sequence[Process]) -> None:
+def await_port(port: int, processes: Sequence[Process]) -> None:
+    """Wait until the port answers anything; gives up where one of the processes ends."""
     for _ in range(200):
         for process in processes:
             if process.poll() is not None:
