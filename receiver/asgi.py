@@ -3,6 +3,9 @@
 Settings come from the environment. A server's own access log would hold the token that is in every callback URL.
 """
 
+import ringback.lean  # noqa: F401 -- before anything that imports structlog
+
+# isort: split
 import structlog
 
 from receiver.web.app import create_app

@@ -5,6 +5,9 @@ of `ringback tasks` or the sandbox. What a subcommand prints for people or progr
 errors to standard error. Exit codes: 0, 1 (failed), 2 (usage or settings), 130 (Ctrl-C).
 """
 
+import ringback.lean  # noqa: F401 -- before anything that imports structlog
+
+# isort: split
 import importlib
 from collections.abc import Mapping
 from types import MappingProxyType
