@@ -1,4 +1,4 @@
-"""`GET /metrics`: counts of this process and states of the ledger, as Prometheus reads them.
+"""`GET /metrics`: counts of all processes at this socket and states of the ledger, as Prometheus reads them.
 
 The counts are plain integers kept elsewhere; prometheus_client (55 ms to import) only writes them out, and only comes
 when somebody asks. No label holds a secret, a token or anything that a stranger chose.
@@ -17,6 +17,7 @@ from receiver.web.pushed import PUSHES_WINDOW, pushed_metrics
 from receiver.web.spent import spent_metrics
 from receiver.web.state import State
 from receiver.web.stored import stored_metrics
+from receiver.web.tally import cumulative
 from ringback.errors import LedgerError
 from ringback.ledger import (
     CountResults,
@@ -123,21 +124,21 @@ class _Snapshot:
     def _own(self) -> "Iterator[Metric]":
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-        state = self._state
+        counts = self._state.all_counts()
         callbacks = CounterMetricFamily(
             "ringback_callbacks", "Callbacks answered with 200.", labels=("provider", "verdict")
         )
-        for labels, count in state.tally.verdicts.items():
+        for labels, count in counts.verdicts.items():
             callbacks.add_metric(labels, count)
         yield callbacks
         rejections = CounterMetricFamily("ringback_rejections", "Callbacks turned away.", labels=("provider", "reason"))
-        for labels, count in state.rejections.totals.items():
+        for labels, count in counts.rejections.items():
             rejections.add_metric(labels, count)
         yield rejections
         latency = HistogramMetricFamily("ringback_intake_seconds", "From a callback's headers to its commit.")
-        latency.add_metric((), state.tally.cumulative(), state.tally.latency_sum)
+        latency.add_metric((), cumulative(counts.latencies), counts.latency_sum)
         yield latency
-        yield GaugeMetricFamily("ringback_inflight_bytes", "Callback bodies in memory.", state.inflight_bytes)
+        yield GaugeMetricFamily("ringback_inflight_bytes", "Callback bodies in memory.", counts.inflight_bytes)
         up = 0 if self._summary is None else 1
         yield GaugeMetricFamily("ringback_ledger_up", "Whether the ledger could be read.", up)
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from receiver.web.admission import Admission
+from receiver.web.board import Board, Counts
 from receiver.web.fresh import Fresh
 from receiver.web.rejections import Rejections
 from receiver.web.tally import Tally
@@ -37,11 +39,14 @@ class State:
         self.ledger: Ledger | None = None  # None until it is open
         self.intake: Intake | None = None
         self.inflight_bytes = 0
+        self.admission = Admission()
         self.patience: Patience[Any] = Patience(lambda body: body.is_over(), lambda body: body.give_up())
         self.tally = Tally()
         self.rejections = Rejections(lambda: self.ledger)
         self.write_error: str | None = None  # the writer's last result …
         self.written_at = float("-inf")  # … and when, on the monotonic clock
+        self._board: Board | None = None
+        self._is_first = True  # of those that serve alike; it speaks for all of them
         self._given = ledger
         self._key_sets: KeySets | None = None
         self._opening = Fresh(OPEN_RETRY_SECONDS, self._try_open)
@@ -74,6 +79,31 @@ class State:
         others = self.inflight_bytes - held
         return not others or others + size <= self.settings.max_inflight_bytes
 
+    def share(self, board: Board, seat: int) -> None:
+        """Count together with others, and go on from what was counted in this seat before."""
+        self._board, before = board, board.sit(seat)
+        self._is_first = seat == 0 and before is None
+        if before is not None:
+            self.tally.verdicts.update(before.verdicts)
+            self.tally.latencies = before.latencies
+            self.tally.latency_sum = before.latency_sum
+            self.rejections.totals.update(before.rejections)
+
+    def counts(self) -> Counts:
+        """Give what this process counts."""
+        tally = self.tally
+        return Counts(
+            verdicts=tally.verdicts,
+            rejections=self.rejections.totals,
+            latencies=tally.latencies,
+            latency_sum=tally.latency_sum,
+            inflight_bytes=self.inflight_bytes,
+        )
+
+    def all_counts(self) -> Counts:
+        """Give what all processes at this socket count; the others' are up to a second old."""
+        return sum(self._board.others() if self._board is not None else (), self.counts())
+
     def note_write(self, error: str | None) -> None:
         """Remember how the last writing ended, for readiness."""
         self.write_error = error
@@ -84,6 +114,8 @@ class State:
         if self._key_sets is not None:
             await self._key_sets.close()
         await self.rejections.close()
+        if self._board is not None:
+            self._board.post(self.counts())
         ledger, self.ledger, self.intake = self.ledger, None, None
         self._opening = Fresh(OPEN_RETRY_SECONDS, self._try_open)
         if ledger is not None and ledger is not self._given:
@@ -108,7 +140,8 @@ class State:
         self.ledger, self.intake = ledger, Intake(ledger, self.settings)
         self._watch = self._close_with_loop(ledger)
         await anext(self._watch)
-        self._warn_about_settings()
+        if self._is_first:
+            self._warn_about_settings()
 
     async def _close_with_loop(self, ledger: Ledger) -> AsyncGenerator[None, None]:
         """Close the ledger where no lifespan does: a loop that ends in order closes its generators (this one) last."""

@@ -2,6 +2,8 @@
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate
 
 # Seconds; a commit takes from half a millisecond (a fast disk) to its timeout of some seconds.
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -21,10 +23,9 @@ class Tally:
         self.latencies[bisect_left(BUCKETS, seconds)] += 1
         self.latency_sum += seconds
 
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Give the histogram as Prometheus wants it: bounds with the counts at or below them."""
-        rows, total = [], 0
-        for bound, count in zip((*map(str, BUCKETS), "+Inf"), self.latencies, strict=True):
-            total += count
-            rows.append((bound, float(total)))
-        return rows
+
+def cumulative(latencies: Sequence[int]) -> list[tuple[str, float]]:
+    """Give a histogram as Prometheus wants it: bounds with the counts at or below them."""
+    return [
+        (bound, float(total)) for bound, total in zip((*map(str, BUCKETS), "+Inf"), accumulate(latencies), strict=True)
+    ]

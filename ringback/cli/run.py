@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 Part = Callable[[asyncio.Event], Coroutine[Any, Any, Any]]  # runs until the event is set
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ECHO_SECONDS = 0.5  # a second signal within this time is the first one, sent twice
 
 
@@ -71,22 +72,22 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 @asynccontextmanager
-async def opened_ledger(settings: Settings, *, create: bool = False) -> AsyncIterator["Ledger"]:
-    """Open the ledger for a block.
+async def opened_ledger(settings: Settings, *, create: bool = False, apart: bool = False) -> AsyncIterator["Ledger"]:
+    """Open the ledger for a block; with `apart` what comes in is written by a process of its own.
 
     Raises:
         LedgerError: it cannot be opened; says why.
     """
     from ringback.ledger import open_ledger
 
-    ledger = await open_ledger(settings, create=create)
+    ledger = await open_ledger(settings, create=create, apart=apart)
     try:
         yield ledger
     finally:
         await ledger.close()
 
 
-async def run_parts(parts: Sequence[Part]) -> None:
+async def run_parts(parts: Sequence[Part], signals: Sequence[signal.Signals] = SIGNALS) -> None:
     """Run the parts of a process side by side until SIGTERM or Ctrl-C; where one fails, all end, in order.
 
     All are told to stop at the same time: each may take the grace time, and one after the other they would take three
@@ -96,7 +97,7 @@ async def run_parts(parts: Sequence[Part]) -> None:
         RingbackError: a part failed; the log holds the traceback.
     """
     stop = asyncio.Event()
-    _hear_signals(stop)
+    _hear_signals(stop, signals)
     ends = await asyncio.gather(*(_run_part(part, stop) for part in parts), return_exceptions=True)
     for error in ends:
         if isinstance(error, RingbackError):
@@ -114,7 +115,7 @@ async def _run_part(part: Part, stop: asyncio.Event) -> None:
         stop.set()
 
 
-def _hear_signals(stop: asyncio.Event) -> None:
+def _hear_signals(stop: asyncio.Event, signals: Sequence[signal.Signals]) -> None:
     """Stop in order at the first signal, at once at the second: the ledger loses nothing by it."""
     log, loop = _log(), asyncio.get_running_loop()
     heard_at: float | None = None
@@ -131,7 +132,7 @@ def _hear_signals(stop: asyncio.Event) -> None:
             log.warning("process.stopped_at_once", signal=name)
             leave(128 + number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in signals:
         loop.add_signal_handler(number, hear, number)
 
 

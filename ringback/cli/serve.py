@@ -1,10 +1,13 @@
 """`ringback up` (receiver, worker and poller in one process) and `ringback serve` (the receiver alone)."""
 
 import asyncio
+import os
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,7 +26,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from receiver.handlers import Handlers
+    from receiver.web.board import Board
+    from receiver.web.state import State
     from receiver.worker import Worker
+    from ringback.cli.place import Place
     from ringback.ledger import Ledger
     from ringback.outbound import Outbound
     from submitter import Submitter
@@ -49,20 +55,32 @@ def up(host: str | None, port: int | None, handlers: str | None) -> None:
         run(_up(settings, loaded, listener))
 
 
-@click.command(epilog=examples("RINGBACK_SECRET=… ringback serve --host 0.0.0.0"))
+@click.command(epilog=examples("RINGBACK_SECRET=… ringback serve --host 0.0.0.0", "ringback serve --workers 2"))
 @host_option
 @port_option
-def serve(host: str | None, port: int | None) -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="How many processes take callbacks, on one socket.",
+)
+def serve(host: str | None, port: int | None, workers: int) -> None:
     """Run the receiver alone: take callbacks and store them.
 
     Makes the database where there is none. `ringback work` runs the handlers, `ringback poll` asks about overdue tasks.
+    With several processes, one that dies is started again.
     """
     settings = load_settings(host=host, port=port)
     refuse(settings)
     if not settings.secret:
         raise SettingsError(f"RINGBACK_SECRET is not set; make a secret with: {MAKE_SECRET} (or start `ringback up`)")
     with listening(settings.host, settings.port) as listener:
-        run(_serve(settings, listener))
+        if workers == 1:
+            run(_serve(settings, listener))
+        else:
+            _serve_together(workers, settings, listener)
 
 
 def load_handlers(settings: Settings) -> "Handlers | None":
@@ -107,9 +125,46 @@ async def serving(app: "ASGIApp", sock: socket.socket, settings: Settings) -> As
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> None:
-    async with opened_ledger(settings, create=True) as ledger:
+    async with opened_ledger(settings, create=True, apart=_has_scribe(settings)) as ledger:
         await enlist_keys(settings, ledger)
         await run_parts([_receiver(settings, ledger, listener)])
+
+
+def _has_scribe(settings: Settings) -> bool:
+    """Tell whether callbacks are stored in a process of its own: on one core it would only take memory."""
+    return settings.scribe == "always" or (settings.scribe == "auto" and _cores() > 1)
+
+
+def _cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS
+
+
+def _serve_together(count: int, settings: Settings, listener: socket.socket) -> None:
+    import receiver.web.app  # noqa: F401 -- before the processes part: they share it in memory, and start at once
+    from receiver.web.board import Board
+    from ringback.cli.crew import Crew
+    from ringback.cli.server import url_of
+
+    url, board = url_of(listener), Board(count)
+    crew = Crew(count, listener, settings.grace_seconds, lambda: _tell_listening(settings, url, processes=count))
+    crew.run(lambda place: run(_serve_beside(settings, listener, place, board)))
+
+
+async def _serve_beside(settings: Settings, listener: socket.socket, place: "Place", board: "Board") -> None:
+    from receiver import create_app
+    from ringback.cli.server import Server
+
+    async with opened_ledger(settings, create=True) as ledger:
+        await enlist_keys(settings, ledger)
+        app = create_app(settings, ledger=ledger)
+        state: State = app.state.receiver
+        state.share(board, place.seat)
+        server = Server(app, settings, listener, place.tell_started)
+        parts: list[Part] = [server.run_until, place.watch, partial(board.keep_posted, state.counts)]
+        await run_parts(parts, signals=[signal.SIGTERM])
 
 
 async def _up(settings: Settings, handlers: "Handlers | None", listener: socket.socket) -> None:
@@ -165,15 +220,15 @@ def _receiver(settings: Settings, ledger: "Ledger", listener: socket.socket) -> 
     from receiver import create_app
     from ringback.cli.server import Server, url_of
 
-    url = url_of(listener)
-
-    def started() -> None:
-        log = _log()
-        log.info("receiver.listening", url=url, database=settings.database_place)
-        callback_url = f"{settings.public_url or url}/callbacks/qingbo/task_….<mac>"
-        log.info("receiver.addressed", public_url=settings.public_url or "none is set", callback_url=callback_url)
-
+    started = partial(_tell_listening, settings, url_of(listener))
     return Server(create_app(settings, ledger=ledger), settings, listener, started).run_until
+
+
+def _tell_listening(settings: Settings, url: str, **more: int) -> None:
+    log = _log()
+    log.info("receiver.listening", url=url, database=settings.database_place, **more)
+    callback_url = f"{settings.public_url or url}/callbacks/qingbo/task_….<mac>"
+    log.info("receiver.addressed", public_url=settings.public_url or "none is set", callback_url=callback_url)
 
 
 @asynccontextmanager

@@ -1,16 +1,19 @@
 """The one door out: requests to providers, and the public keys that some of them sign with.
 
-`requests` sends what the providers build; `jwks` fetches and keeps key sets. Nothing else of this project opens a
-connection. Called by `submitter` and, for keys, by `receiver.web`.
+`requests` sends what the providers build, over `connections`; `jwks` fetches and keeps key sets. Nothing else of this
+project opens a connection. Called by `submitter` and, for keys, by `receiver.web`.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ringback.outbound.connections import Transport
     from ringback.outbound.jwks import KeySets
-    from ringback.outbound.requests import Outbound, Transport, request_url, require_key
+    from ringback.outbound.requests import Outbound, request_url, require_key
 
 __all__ = ["KeySets", "Outbound", "Transport", "request_url", "require_key"]
+
+PLACES = {"KeySets": "jwks", "Transport": "connections"}  # all others are in `requests`
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +22,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module("ringback.outbound.jwks" if name == "KeySets" else "ringback.outbound.requests"), name)
+    return getattr(import_module(f"ringback.outbound.{PLACES.get(name, 'requests')}"), name)

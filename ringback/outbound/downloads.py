@@ -24,8 +24,9 @@ from typing import Self
 import httpx
 
 from ringback.errors import DownloadError, DownloadExpired, DownloadInterrupted, DownloadRefused
+from ringback.outbound.connections import Transport
 from ringback.outbound.guard import Address, Flaw, Target, follow, permit, read_target
-from ringback.outbound.requests import NOT_SENT, SENT, Transport
+from ringback.outbound.requests import NOT_SENT, SENT
 from ringback.retry import retry_after_seconds
 from ringback.settings import Settings
 

@@ -24,7 +24,7 @@ from ringback.providers.signatures.ed25519 import read_jwks
 from ringback.settings import Settings
 
 if TYPE_CHECKING:
-    from ringback.outbound.requests import Transport
+    from ringback.outbound.connections import Transport
 
 log = structlog.get_logger("ringback.outbound")
 

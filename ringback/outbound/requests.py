@@ -1,4 +1,4 @@
-"""Requests to providers: one at a time over one shared client.
+"""Requests to providers.
 
 It adds the key, keeps the limits (total time, requests at once, size of the answer) and turns every failure into
 `Unreachable`, which says whether the provider may have seen the request. It never follows a redirect, never retries
@@ -8,7 +8,9 @@ No message here holds a key or a whole URL. httpx itself logs URLs at INFO: keep
 """
 
 import asyncio
+import functools
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -17,10 +19,9 @@ from urllib.parse import urlsplit
 import httpx
 
 from ringback.errors import SettingsError, Unreachable
+from ringback.outbound.connections import Connection, Connections, Transport
 from ringback.providers import Provider, Request, Response
 from ringback.settings import Settings, variable_name
-
-Transport = httpx.AsyncBaseTransport  # what tests put in the network's place
 
 MAX_ANSWER_BYTES = 4 << 20
 CONNECT_SECONDS = 10.0
@@ -66,12 +67,14 @@ def require_key(settings: Settings, provider: Provider) -> str:
 
 
 class Outbound:
-    """Sends requests to providers over one shared client. Use it as an async context manager, within one loop."""
+    """Sends requests to providers. Use it as an async context manager, within one loop."""
 
     def __init__(self, settings: Settings, *, transport: Transport | None = None) -> None:
         self._settings = settings
-        self._transport = transport
-        self._client: httpx.AsyncClient | None = None
+        self._connections = Connections(transport)
+        total = settings.request_timeout_seconds
+        # A host that swallows packets shall end as "not sent", well before the bound on the whole exchange.
+        self._timeout = httpx.Timeout(total, connect=min(CONNECT_SECONDS, total / 2)).as_dict()
         self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(settings.provider_concurrency)
         )
@@ -82,9 +85,7 @@ class Outbound:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        await self._connections.close()
 
     def check(self, provider: Provider) -> None:
         """See to it that requests to this provider can be made at all.
@@ -92,7 +93,8 @@ class Outbound:
         Raises:
             SettingsError: its key is missing or its base URL is no URL; names the setting.
         """
-        self._build(provider, Request(method="GET", path="/"))
+        self._authorization(provider)
+        self._url(provider, Request(method="GET", path="/"))
 
     async def send(self, provider: Provider, request: Request) -> Response:
         """Send one request, wait for the whole answer, whatever its status.
@@ -118,24 +120,29 @@ class Outbound:
             "Accept-Encoding": "identity",  # so that a small answer cannot unfold into a huge one
             "User-Agent": "ringback",
             **request.headers,
-            **provider.authorization(require_key(self._settings, provider), datetime.now(UTC)),
+            **self._authorization(provider),
         }
-        url = _parse(request_url(self._settings, provider, request), variable_name((provider.name, "base_url")))
-        return self._open().build_request(request.method, url, content=request.body, headers=headers)
+        url, extensions = self._url(provider, request), {"timeout": self._timeout}
+        return httpx.Request(request.method, url, content=request.body, headers=headers, extensions=extensions)
 
-    def _open(self) -> httpx.AsyncClient:
-        """Make the client when it is first needed: loading the certificates costs time and memory."""
-        if self._client is None:
-            total = self._settings.request_timeout_seconds
-            # A host that swallows packets shall end as "not sent", well before the bound on the whole exchange.
-            timeout = httpx.Timeout(total, connect=min(CONNECT_SECONDS, total / 2))
-            self._client = httpx.AsyncClient(
-                transport=self._transport, timeout=timeout, follow_redirects=False, trust_env=False
-            )
-        return self._client
+    def _authorization(self, provider: Provider) -> Mapping[str, str]:
+        return provider.authorization(require_key(self._settings, provider), datetime.now(UTC))
+
+    def _url(self, provider: Provider, request: Request) -> httpx.URL:
+        return _parse(request_url(self._settings, provider, request), variable_name((provider.name, "base_url")))
 
     async def _exchange(self, provider: Provider, request: httpx.Request) -> Response:
-        answer = await self._open().send(request, stream=True)
+        connection = self._connections.take(request.url)
+        try:
+            response = await self._read(provider, request, connection)
+        except BaseException:
+            await self._connections.drop(connection)
+            raise
+        await self._connections.give_back(connection)
+        return response
+
+    async def _read(self, provider: Provider, request: httpx.Request, connection: Connection) -> Response:
+        answer = await connection.transport.handle_async_request(request)
         try:
             body = bytearray()
             async for chunk in answer.aiter_bytes():
@@ -147,6 +154,7 @@ class Outbound:
             await answer.aclose()
 
 
+@functools.lru_cache(maxsize=64)
 def _parse(url: str, setting: str) -> httpx.URL:
     try:
         parsed = httpx.URL(url)

@@ -1,12 +1,17 @@
-"""A busy provider: many connections kept alive, duplicates mixed in, and what was not answered is sent again."""
+"""A busy provider: many connections kept alive, duplicates mixed in, and what was not answered is sent again.
+
+What must have become of it is checked here, too.
+"""
 
 import asyncio
 import json
 import random
+import sqlite3
 from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.acceptance.pushes import body_of, path_of
@@ -32,12 +37,12 @@ class Fact:
 
 
 class Load:
-    """Sends until told to stop, through every restart of the receiver."""
+    """Sends until told to stop, through every restart of the receiver, or of any of several, by their ports."""
 
-    def __init__(self, port: int, chance: random.Random, *, connections: int, pause_seconds: float) -> None:
+    def __init__(self, port: int, chance: random.Random, *more: int, connections: int, pause_seconds: float) -> None:
         self.facts: list[Fact] = []
         self.statuses: Counter[int] = Counter()
-        self._port = port
+        self._ports = (port, *more)
         self._chance = chance
         self._connections = connections
         self._pause_seconds = pause_seconds
@@ -79,7 +84,7 @@ class Load:
     async def _converse(self, first: Fact) -> bool:
         """Send on one connection while it holds, beginning with this fact; tells whether one was to be had."""
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._chance.choice(self._ports))
         except OSError:
             return False
         try:
@@ -117,3 +122,26 @@ async def _read(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
     length = int(head.split("content-length:")[1].split("\r\n")[0])
     body: dict[str, Any] = json.loads(await reader.readexactly(length))
     return int(head.split()[1]), body
+
+
+def stored_events(path: Path) -> dict[str, dict[str, Any]]:
+    """Read all events, around our own code, of a file that must be whole."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        rows = database.execute("SELECT id, task_id, type, duplicates FROM events").fetchall()
+    return {row[0]: dict(zip(("id", "task_id", "type", "duplicates"), row, strict=True)) for row in rows}
+
+
+def check_answers(facts: list[Fact], events: dict[str, dict[str, Any]]) -> None:
+    """Hold every 200 against the ledger.
+
+    What can be promised: all answers about a fact name one event, and at most one says that it was new. None says so
+    only where the request that made the event was never answered, because the receiver died between commit and answer.
+    """
+    for fact in facts:
+        assert len({answer["event"] for answer in fact.answers}) == 1
+        event = events[fact.answers[0]["event"]]
+        assert (event["task_id"], event["type"]) == (fact.task_id, "task.completed")
+        fresh = sum(not answer["duplicate"] for answer in fact.answers)
+        assert fresh == 1 or (fresh == 0 and fact.unanswered)
+        assert len(fact.answers) - 1 <= event["duplicates"] <= fact.sent - 1

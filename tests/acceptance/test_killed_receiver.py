@@ -4,16 +4,14 @@ import asyncio
 import os
 import random
 import signal
-import sqlite3
 import sys
 import time
 from collections import Counter
-from contextlib import closing
 from typing import Any
 
 import pytest
 
-from tests.acceptance.load import Fact, Load
+from tests.acceptance.load import Load, check_answers, stored_events
 from tests.acceptance.processes import Process, Site, wait_until
 
 pytestmark = pytest.mark.slow
@@ -41,9 +39,9 @@ def test_kill_9_of_the_receiver_under_load(site: Site, capsys: pytest.CaptureFix
     site.work()
     load = Load(site.port, chance, connections=32, pause_seconds=0.005)
     restarts = asyncio.run(_torture(site, receiver, load, chance))
-    events = _events(site)
+    events = stored_events(site.database)
     assert load.statuses.keys() == {200}
-    _check_answers(load.facts, events)
+    check_answers(load.facts, events)
     assert {event["task_id"] for event in events.values()} == {fact.task_id for fact in load.facts}
     assert len(events) == len(load.facts)
     handled = _handled(site, events)
@@ -81,29 +79,6 @@ def _restart(site: Site, receiver: Process, dice: float) -> Process:
         time.sleep(dice * 6)
         starting.kill()
     return site.serve()
-
-
-def _events(site: Site) -> dict[str, dict[str, Any]]:
-    """Read all events, around our own code, of a file that must be whole."""
-    with closing(sqlite3.connect(f"file:{site.database}?mode=ro", uri=True)) as database:
-        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        rows = database.execute("SELECT id, task_id, type, duplicates FROM events").fetchall()
-    return {row[0]: dict(zip(("id", "task_id", "type", "duplicates"), row, strict=True)) for row in rows}
-
-
-def _check_answers(facts: list[Fact], events: dict[str, dict[str, Any]]) -> None:
-    """Hold every 200 against the ledger.
-
-    What can be promised: all answers about a fact name one event, and at most one says that it was new. None says so
-    only where the request that made the event was never answered, because the receiver died between commit and answer.
-    """
-    for fact in facts:
-        assert len({answer["event"] for answer in fact.answers}) == 1
-        event = events[fact.answers[0]["event"]]
-        assert (event["task_id"], event["type"]) == (fact.task_id, "task.completed")
-        fresh = sum(not answer["duplicate"] for answer in fact.answers)
-        assert fresh == 1 or (fresh == 0 and fact.unanswered)
-        assert len(fact.answers) - 1 <= event["duplicates"] <= fact.sent - 1
 
 
 def _handled(site: Site, events: dict[str, dict[str, Any]]) -> Counter[str]:

@@ -41,9 +41,6 @@ SELECT id FROM tasks WHERE seq = ANY (ARRAY(
     JOIN tasks u ON u.provider = t.provider AND u.provider_id = value ->> 1 AND u.provider_id IS NOT NULL))
 ORDER BY id FOR UPDATE
 
--- name: provider_of
-SELECT provider FROM tasks WHERE id = %(task)s
-
 -- name: save_accepted
 -- The provider's answer: its id, and a state that is never lowered.
 UPDATE tasks SET
@@ -74,10 +71,14 @@ FROM jsonb_array_elements(%(rows)s)
 WHERE tasks.id = value ->> 0 AND tasks.sent_at = (value ->> 1)::bigint
 
 -- name: overtaken
--- Tasks that a callback made known before the submission's answer was saved; locked, since it will be no more.
-SELECT id, provider, provider_id, state, settled_by, settled_event, settled_at, origin, accepted_at
-FROM tasks WHERE provider = %(provider)s AND provider_id = %(provider_id)s AND provider_id IS NOT NULL
-FOR UPDATE
+-- Who else holds the id that a provider gave: tasks that a callback made known before the submission's answer was saved;
+-- locked, since they will be no more.
+SELECT t.id, t.provider, u.id, u.origin, u.accepted_at
+FROM jsonb_array_elements(%(rows)s)
+JOIN tasks t ON t.id = value ->> 0
+JOIN tasks u ON u.provider = t.provider AND u.provider_id = value ->> 1
+WHERE u.provider_id IS NOT NULL AND u.id <> t.id
+FOR UPDATE OF u
 
 -- name: give_id_back
 UPDATE tasks SET provider_id = NULL WHERE id = %(task)s
@@ -85,71 +86,113 @@ UPDATE tasks SET provider_id = NULL WHERE id = %(task)s
 -- name: adopt_lock
 -- Nobody may park a delivery behind one of the unknown task meanwhile, nor hand one out.
 SELECT pg_advisory_xact_lock(7461, hashtext(handler)) FROM (
-    SELECT DISTINCT d.handler FROM deliveries d JOIN events e ON e.seq = d.event_seq
-    WHERE e.fact_key > %(unknown)s || ':' AND e.fact_key < %(unknown)s || ';' ORDER BY d.handler) named
+    SELECT DISTINCT d.handler FROM facts f
+    CROSS JOIN LATERAL (SELECT handler FROM deliveries WHERE event_seq = f.event_seq OFFSET 0) d
+    WHERE f.key > %(unknown)s || ':' AND f.key < %(unknown)s || ';' ORDER BY d.handler) named
 
 -- name: adopt_count_copies
--- Before a copy is dropped, its requests are counted on the event that stays.
-UPDATE events SET duplicates = events.duplicates + e.duplicates + (e.source = 'callback')::int,
-                  last_seen_at = greatest(events.last_seen_at, e.last_seen_at)
-FROM events e
-WHERE e.fact_key > %(unknown)s || ':' AND e.fact_key < %(unknown)s || ';'
-  AND events.fact_key = %(task)s || substr(e.fact_key, length(%(unknown)s) + 1)
+-- Before a copy is dropped, its requests are counted on the event that stays. All events of the unknown task are held
+-- from here on: nobody replays one that is about to go.
+WITH copies AS MATERIALIZED (
+    SELECT held.event_seq AS seq, e.duplicates, e.source, e.last_seen_at FROM facts f
+    CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = f.event_seq FOR UPDATE) e
+    LEFT JOIN LATERAL (
+        SELECT event_seq FROM facts WHERE key = %(task)s || substr(f.key, length(%(unknown)s) + 1) LIMIT 1) held ON true
+    WHERE f.key > %(unknown)s || ':' AND f.key < %(unknown)s || ';')
+UPDATE events SET duplicates = events.duplicates + copies.duplicates + (copies.source = 'callback')::int,
+                  last_seen_at = greatest(events.last_seen_at, copies.last_seen_at)
+FROM copies
+WHERE events.seq = copies.seq AND events.seq = ANY (ARRAY(SELECT seq FROM copies))
+  AND events.seq >= (SELECT min(seq) FROM copies) AND events.seq <= (SELECT max(seq) FROM copies)
 
 -- name: adopt_free
 -- What waits behind a delivery that is about to be dropped would wait for ever.
 UPDATE deliveries SET parked = 0 WHERE parked = 1 AND state = 'pending' AND (handler, key) IN (
-    SELECT d.handler, d.key FROM deliveries d JOIN events e ON e.seq = d.event_seq
-    WHERE e.fact_key > %(unknown)s || ':' AND e.fact_key < %(unknown)s || ';')
+    SELECT d.handler, d.key FROM facts f
+    CROSS JOIN LATERAL (SELECT handler, key FROM deliveries WHERE event_seq = f.event_seq OFFSET 0) d
+    WHERE f.key > %(unknown)s || ':' AND f.key < %(unknown)s || ';'
+      AND NOT starts_with(f.key, %(unknown)s || ':evt_'))
 
 -- name: adopt_keys
--- What runs by the task that is to be no more, or waits for one that does, goes by the other one now.
-UPDATE deliveries SET key = %(task)s WHERE key = %(unknown)s AND event_seq IN (
-    SELECT seq FROM events WHERE fact_key > %(unknown)s || ':' AND fact_key < %(unknown)s || ';')
+-- What runs by the task that is to be no more, or waits for one that does, goes by the other one now: facts alone do.
+UPDATE deliveries SET key = %(task)s WHERE key = %(unknown)s AND event_seq = ANY (ARRAY(
+    SELECT event_seq FROM facts WHERE key > %(unknown)s || ':' AND key < %(unknown)s || ';'
+                                  AND NOT starts_with(key, %(unknown)s || ':evt_')))
 
 -- name: adopt_drop_attempts
-DELETE FROM attempts WHERE delivery_seq IN (
-    SELECT d.seq FROM deliveries d JOIN events e ON e.seq = d.event_seq
-    WHERE e.fact_key > %(unknown)s || ':' AND e.fact_key < %(unknown)s || ';'
-      AND EXISTS (
-        SELECT 1 FROM events held WHERE held.fact_key = %(task)s || substr(e.fact_key, length(%(unknown)s) + 1)))
+DELETE FROM attempts WHERE delivery_seq = ANY (ARRAY(
+    SELECT d.seq FROM facts f
+    CROSS JOIN LATERAL (SELECT seq FROM deliveries WHERE event_seq = f.event_seq OFFSET 0) d
+    WHERE f.key > %(unknown)s || ':' AND f.key < %(unknown)s || ';'
+      AND (SELECT event_seq FROM facts
+           WHERE key = %(task)s || substr(f.key, length(%(unknown)s) + 1)) IS NOT NULL))
 
 -- name: adopt_drop_deliveries
-DELETE FROM deliveries WHERE event_seq IN (
-    SELECT e.seq FROM events e
-    WHERE e.fact_key > %(unknown)s || ':' AND e.fact_key < %(unknown)s || ';'
-      AND EXISTS (
-        SELECT 1 FROM events held WHERE held.fact_key = %(task)s || substr(e.fact_key, length(%(unknown)s) + 1)))
+DELETE FROM deliveries WHERE event_seq = ANY (ARRAY(
+    SELECT f.event_seq FROM facts f
+    WHERE f.key > %(unknown)s || ':' AND f.key < %(unknown)s || ';'
+      AND (SELECT event_seq FROM facts
+           WHERE key = %(task)s || substr(f.key, length(%(unknown)s) + 1)) IS NOT NULL))
 
 -- name: adopt_drop_events
--- Facts that the submitted task already holds: one fact, one event.
-DELETE FROM events
-WHERE fact_key > %(unknown)s || ':' AND fact_key < %(unknown)s || ';'
-  AND EXISTS (
-    SELECT 1 FROM events held WHERE held.fact_key = %(task)s || substr(events.fact_key, length(%(unknown)s) + 1))
+-- Facts that the submitted task already holds: one fact, one event. With all that only belongs to them.
+WITH copies AS MATERIALIZED (
+    SELECT f.event_seq AS seq FROM facts f
+    WHERE f.key > %(unknown)s || ':' AND f.key < %(unknown)s || ';'
+      AND (SELECT event_seq FROM facts
+           WHERE key = %(task)s || substr(f.key, length(%(unknown)s) + 1)) IS NOT NULL),
+no_steps AS (DELETE FROM steps WHERE event_seq = ANY (ARRAY(SELECT seq FROM copies))),
+no_results AS (DELETE FROM results WHERE event_seq = ANY (ARRAY(SELECT seq FROM copies))),
+no_more AS (DELETE FROM waiting WHERE event_seq = ANY (ARRAY(SELECT seq FROM copies))),
+gone AS (
+    DELETE FROM events
+    WHERE seq = ANY (ARRAY(SELECT seq FROM copies))
+      AND seq >= (SELECT min(seq) FROM copies) AND seq <= (SELECT max(seq) FROM copies)
+    RETURNING id, event_key, fact_key)
+DELETE FROM facts WHERE key = ANY (ARRAY(SELECT unnest(ARRAY[id, event_key, fact_key]) FROM gone))
 
 -- name: adopt_standings
 -- What is told of a task that has settled already: a step on the way is late, another final word contradicts.
-UPDATE events SET standing = CASE WHEN type = 'task.progressed' OR source = 'ringback' THEN 'late'
-                                  ELSE 'contradicted' END
-WHERE fact_key > %(unknown)s || ':' AND fact_key < %(unknown)s || ';' AND standing = 'accepted' AND EXISTS (
-    SELECT 1 FROM tasks t WHERE t.id = %(task)s AND t.settled_at IS NOT NULL
-                            AND (t.settled_by <> 'ringback' OR type = 'task.progressed' OR source = 'ringback'))
+WITH theirs AS MATERIALIZED (
+    SELECT event_seq FROM facts WHERE key > %(unknown)s || ':' AND key < %(unknown)s || ';'),
+judged AS (
+    UPDATE events SET standing = CASE WHEN type = 'task.progressed' OR source = 'ringback' THEN 'late'
+                                      ELSE 'contradicted' END
+    WHERE seq = ANY (ARRAY(SELECT event_seq FROM theirs)) AND fact_key IS NOT NULL AND standing = 'accepted'
+      AND seq >= (SELECT min(event_seq) FROM theirs) AND seq <= (SELECT max(event_seq) FROM theirs)
+      AND EXISTS (
+        SELECT 1 FROM tasks t WHERE t.id = %(task)s AND t.settled_at IS NOT NULL
+                                AND (t.settled_by <> 'ringback' OR type = 'task.progressed' OR source = 'ringback'))
+    RETURNING seq)
+DELETE FROM waiting WHERE event_seq = ANY (ARRAY(SELECT seq FROM judged))
 
 -- name: adopt_events
 -- The rest moves over, keys included, and need not be held any longer. An event id that was seen under both tasks
 -- stays with the event that has it. (A subquery where EXISTS would do: of that, PostgreSQL may make a hash of the whole
 -- table.)
-UPDATE events SET task_id = %(task)s, hold_until = NULL,
-                  fact_key = %(task)s || substr(fact_key, length(%(unknown)s) + 1),
-                  event_key = CASE
-                      WHEN substr(event_key, 1, length(%(unknown)s) + 3) <> 'e:' || %(unknown)s || ':' THEN event_key
-                      WHEN (SELECT held.seq FROM events held WHERE held.event_key =
-                            'e:' || %(task)s || substr(events.event_key, length(%(unknown)s) + 3)) IS NOT NULL THEN NULL
-                      ELSE 'e:' || %(task)s || substr(event_key, length(%(unknown)s) + 3) END
-WHERE seq IN (
-    SELECT seq FROM events WHERE fact_key > %(unknown)s || ':' AND fact_key < %(unknown)s || ';'
-    UNION ALL SELECT seq FROM events WHERE fact_key IS NULL AND task_id = %(unknown)s)
+WITH theirs AS MATERIALIZED (
+    SELECT f.event_seq AS seq, e.event_key AS old_key, CASE
+        WHEN substr(e.event_key, 1, length(%(unknown)s) + 3) <> 'e:' || %(unknown)s || ':' THEN e.event_key
+        WHEN (SELECT held.event_seq FROM facts held
+              WHERE held.key = 'e:' || %(task)s || substr(e.event_key, length(%(unknown)s) + 3)) IS NOT NULL THEN NULL
+        ELSE 'e:' || %(task)s || substr(e.event_key, length(%(unknown)s) + 3) END AS new_key
+    FROM facts f CROSS JOIN LATERAL (SELECT event_key FROM events WHERE seq = f.event_seq LIMIT 1) e
+    WHERE f.key > %(unknown)s || ':' AND f.key < %(unknown)s || ';'),
+moved AS (
+    UPDATE events SET task_id = %(task)s, hold_until = NULL, event_key = theirs.new_key,
+                      fact_key = %(task)s || substr(fact_key, length(%(unknown)s) + 1)
+    FROM theirs
+    WHERE events.seq = theirs.seq AND events.seq = ANY (ARRAY(SELECT seq FROM theirs))
+      AND events.seq >= (SELECT min(seq) FROM theirs) AND events.seq <= (SELECT max(seq) FROM theirs)),
+let_go AS (
+    UPDATE waiting SET hold_until = NULL
+    WHERE event_seq = ANY (ARRAY(SELECT seq FROM theirs)) AND hold_until IS NOT NULL),
+lost AS (DELETE FROM facts WHERE key = ANY (ARRAY(SELECT old_key FROM theirs WHERE new_key IS NULL)))
+UPDATE facts SET key = CASE WHEN key > %(unknown)s || ':' AND key < %(unknown)s || ';'
+                            THEN %(task)s || substr(key, length(%(unknown)s) + 1)
+                            ELSE 'e:' || %(task)s || substr(key, length(%(unknown)s) + 3) END
+WHERE (key > %(unknown)s || ':' AND key < %(unknown)s || ';')
+   OR key = ANY (ARRAY(SELECT old_key FROM theirs WHERE new_key <> old_key))
 
 -- name: adopt_callbacks
 UPDATE callbacks SET task_id = %(task)s WHERE task_id = %(unknown)s

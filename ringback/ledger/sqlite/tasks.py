@@ -80,16 +80,17 @@ def save_sends(db: sqlite3.Connection, sent: Sequence[Sent], record: Record) -> 
     """Store how sendings ended; answers that are final are recorded as the facts they are."""
     named = [[item.task_id, item.reading.provider_id if item.reading else None] for item in sent]
     db.execute(SQL["lock_sent"], {"rows": rows.parameter(named)})
-    problems: dict[str, Exception] = {}
-    accepted = [item for item in sent if item.reading is not None and item.reading.provider_id is not None]
-    for item in accepted:
-        _make_way(db, item, problems)
-    accepted = [item for item in accepted if item.task_id not in problems]
-    db.execute(SQL["save_accepted"], {"rows": rows.parameter([_accepted(item) for item in accepted])})
+    problems = _make_way(db, named)
+    accepted = [
+        _accepted(item)
+        for item in sent
+        if item.reading is not None and item.reading.provider_id is not None and item.task_id not in problems
+    ]
     refused = [[s.task_id, rows.plain(s.note)] for s in sent if s.reading is not None and s.reading.provider_id is None]
-    db.execute(SQL["save_refused"], {"rows": rows.parameter(refused)})
     unanswered = [_unanswered(item) for item in sent if item.reading is None]
-    db.execute(SQL["save_unanswered"], {"rows": rows.parameter(unanswered)})
+    for name, data in (("save_accepted", accepted), ("save_refused", refused), ("save_unanswered", unanswered)):
+        if data:
+            db.execute(SQL[name], {"rows": rows.parameter(data)})
     stored = {task.id: task for task in whole(db, [item.task_id for item in sent])}
     known = stored.keys() - problems.keys()
     if final := [_arrival(item, stored[item.task_id]) for item in sent if _is_final(item) and item.task_id in known]:
@@ -139,28 +140,23 @@ def _arrival(item: Sent, task: Task) -> Arrival:
     )
 
 
-def _make_way(db: sqlite3.Connection, item: Sent, problems: dict[str, Exception]) -> None:
-    """Adopt what a callback made known under the same provider id; refuse an id that another submission holds."""
-    assert item.reading is not None  # noqa: S101 -- only accepted ones come here
-    mine = db.execute(SQL["provider_of"], {"task": item.task_id}).fetchone()
-    if mine is None:
-        return
-    names = {"provider": mine[0], "provider_id": item.reading.provider_id}
-    other = db.execute(SQL["overtaken"], names).fetchone()
-    if other is None or other[0] == item.task_id:
-        return
-    if other[7] != Origin.CALLBACK and other[8] is None:
-        # It took the id from a callback's body only, and the provider's answer to our own request outranks that.
-        db.execute(SQL["give_id_back"], {"task": other[0]})
-        return
-    if other[7] != Origin.CALLBACK:
-        problems[item.task_id] = LedgerRejected(
-            f"{mine[0]} gave {item.task_id} the id of {other[0]}; this answer was not saved, ask the provider"
-        )
-        return
-    names = {"task": item.task_id, "unknown": other[0]}
-    for step in ADOPTION:
-        db.execute(SQL[f"adopt_{step}"], names)
+def _make_way(db: sqlite3.Connection, named: Sequence[Sequence[str | None]]) -> dict[str, Exception]:
+    """Adopt what callbacks made known under the same provider ids; refuses ids that other submissions hold."""
+    problems: dict[str, Exception] = {}
+    for task_id, provider, other_id, origin, accepted_at in db.execute(
+        SQL["overtaken"], {"rows": rows.parameter(named)}
+    ).fetchall():
+        if origin == Origin.CALLBACK:
+            for step in ADOPTION:
+                db.execute(SQL[f"adopt_{step}"], {"task": task_id, "unknown": other_id})
+        elif accepted_at is None:
+            # It took the id from a callback's body only, and the provider's answer to our own request outranks that.
+            db.execute(SQL["give_id_back"], {"task": other_id})
+        else:
+            problems[task_id] = LedgerRejected(
+                f"{provider} gave {task_id} the id of {other_id}; this answer was not saved, ask the provider"
+            )
+    return problems
 
 
 def due_sends(db: sqlite3.Connection, providers: Sequence[str], now: datetime, limit: int) -> list[Task]:

@@ -33,9 +33,6 @@ RETURNING tasks.id
 -- name: lock_sent
 -- SQLite's writers exclude each other: there is nothing to lock.
 
--- name: provider_of
-SELECT provider FROM tasks WHERE id = :task
-
 -- name: save_accepted
 -- The provider's answer: its id, and a state that is never lowered.
 UPDATE tasks SET
@@ -66,9 +63,12 @@ FROM json_each(:rows)
 WHERE tasks.id = json_extract(value, '$[0]') AND tasks.sent_at = json_extract(value, '$[1]')
 
 -- name: overtaken
--- Tasks that a callback made known before the submission's answer was saved.
-SELECT id, provider, provider_id, state, settled_by, settled_event, settled_at, origin, accepted_at
-FROM tasks WHERE provider = :provider AND provider_id = :provider_id AND provider_id IS NOT NULL
+-- Who else holds the id that a provider gave: tasks that a callback made known before the submission's answer was saved.
+SELECT t.id, t.provider, u.id, u.origin, u.accepted_at
+FROM json_each(:rows)
+CROSS JOIN tasks t ON t.id = json_extract(value, '$[0]')
+CROSS JOIN tasks u ON u.provider = t.provider AND u.provider_id = json_extract(value, '$[1]')
+WHERE u.provider_id IS NOT NULL AND u.id <> t.id
 
 -- name: give_id_back
 UPDATE tasks SET provider_id = NULL WHERE id = :task
