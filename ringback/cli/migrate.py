@@ -14,23 +14,42 @@ if TYPE_CHECKING:
     from ringback.ledger.upkeep import Migrated
 
 
-@click.command(epilog=examples("ringback migrate", "ringback migrate --forget-secret 0123456789abcdef"))
+@click.command(
+    epilog=examples(
+        "ringback migrate",
+        "ringback migrate --forget-secret 0123456789abcdef",
+        "ringback migrate --from sqlite:///ringback.db --to postgresql://ringback@db.example/ringback",
+    )
+)
 @click.option(
     "--forget-secret",
     "forgotten",
     metavar="FINGERPRINT",
     help="Go on without this secret, which is lost or has leaked; `ringback doctor` shows fingerprints.",
 )
+@click.option("--from", "source", metavar="URL", help="Move this ledger, in SQLite, whole: what there is, to --to.")
+@click.option("--to", "target", metavar="URL", help="Where to: an empty PostgreSQL database.")
+@click.option("--dry-run", is_flag=True, help="With --from and --to: read and check everything, move nothing.")
 @json_option
-def migrate(forgotten: str | None, as_json: bool) -> None:
+def migrate(forgotten: str | None, source: str | None, target: str | None, dry_run: bool, as_json: bool) -> None:
     """Make the database, or bring an older one to this version.
 
     Safe to run at any time, and again. Stop the other processes first where the version changes, or a secret is to be
     forgotten.
+
+    With --from and --to, move a ledger from SQLite to PostgreSQL: all or nothing, and proven equal. Stop every process
+    first; the old file is only read. Leave a password to PGPASSWORD or ~/.pgpass: others may see the command line.
     """
     from ringback.ledger import upkeep
 
     settings = load_settings(quiet=True)
+    if source is not None or target is not None or dry_run:
+        from ringback.cli import moving
+
+        if forgotten is not None:
+            raise click.UsageError("--forget-secret is done by itself: move the ledger first, then forget the secret")
+        moving.move(moving.read_road(settings, source, target), as_json, dry_run=dry_run)
+        return
     migrated = upkeep.migrate(settings)
     run(_open(settings, create=forgotten is None))
     if forgotten is None:

@@ -1,11 +1,18 @@
 """What a person does to a ledger from outside, on either engine. Called by `ringback migrate`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-from ringback.errors import SettingsError
+from ringback.errors import LedgerError, SettingsError
 from ringback.ledger import schema
 from ringback.ledger.sqlite import upkeep as sqlite
+from ringback.logs import Redactor
 from ringback.settings import Settings
+
+if TYPE_CHECKING:
+    from ringback.ledger.moving import Moved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +56,59 @@ def forget_key(settings: Settings, fingerprint: str) -> int:
 
         return postgres.forget_key(settings.database_url, fingerprint)
     return sqlite.forget_key(settings.database_path, fingerprint)
+
+
+def move(
+    source: Settings, target: Settings, now: datetime, tell: Callable[[str, str, int], None], *, dry_run: bool
+) -> "Moved":
+    """Move a whole ledger from one place to another; see `moving.move`.
+
+    Raises:
+        SettingsError: it cannot be moved between these two places.
+        LedgerError: nothing was moved; says why.
+    """
+    if not source.embedded or target.embedded:
+        raise SettingsError(_other_way(source, target))
+    require_driver()
+    from ringback.ledger import moving
+
+    redact = Redactor(_passwords(target))
+    try:
+        return moving.move(source.database_path, target.database_url, now, tell, dry_run=dry_run)
+    except LedgerError as error:
+        raise type(error)(redact(str(error))) from None
+
+
+def _other_way(source: Settings, target: Settings) -> str:
+    """Say what to do instead."""
+    only = "only a ledger in SQLite is moved, to PostgreSQL"
+    if source.embedded:
+        return f"{only}, but --to names a file: to move one, stop everything, and copy it as for a backup"
+    if target.embedded:
+        return f"{only}; the way back is not supported. Are --from and --to the wrong way round?"
+    return f"{only}, but --from names PostgreSQL: between two of them, use pg_dump and pg_restore"
+
+
+def _passwords(settings: Settings) -> set[str]:
+    """Give what must never be shown of a database's URL.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    credentials = settings.database_url.partition("://")[2].partition("?")[0].rpartition("@")[0]
+    try:
+        if "/" in credentials:  # where libpq takes what comes before for the host
+            raise psycopg.ProgrammingError
+        given = conninfo_to_dict(settings.database_url)
+    except psycopg.Error:  # which quotes a part of it
+        raise SettingsError(
+            "--to: not a URL that PostgreSQL's libpq understands. "
+            "In a password, write @ as %40, : as %3A, / as %2F and % as %25"
+        ) from None
+    return {str(given[name]) for name in ("password", "sslpassword") if given.get(name)} | set(settings.secret_values())
 
 
 def require_driver() -> None:

@@ -94,16 +94,27 @@ def bare_database(options: str = "ENCODING 'UTF8'") -> Iterator[str]:
     try:
         yield url_of(name)
     finally:
-        with psycopg.connect(server(), autocommit=True) as db:
-            db.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+        drop(url_of(name))
 
 
-def made(options: str = "ENCODING 'UTF8'", *, tables: bool = True) -> str:
+def made(options: str = "ENCODING 'UTF8'", *, template: str = "template0", tables: bool = True) -> str:
     """Make a database; where the server is not ours alone, it stays there."""
     name = f"ringback_test_{os.getpid()}_{next(numbers)}"
     with psycopg.connect(server(), autocommit=True) as db:
-        db.execute(f"CREATE DATABASE {name} TEMPLATE template0 {options}".encode())
+        db.execute(f"CREATE DATABASE {name} TEMPLATE {template} {options}".encode())
     if tables:
         with psycopg.connect(url_of(name), autocommit=True) as raw:
             schema.migrate(Connection(raw), url_of(name))
     return name
+
+
+def copied(url: str) -> str:
+    """Make a database with all that is in another one, to which nobody may be connected; gives its URL."""
+    template = str(conninfo_to_dict(url)["dbname"])
+    return url_of(made(template=template, tables=False))
+
+
+def drop(url: str) -> None:
+    """Take a database away, whoever is connected to it."""
+    with psycopg.connect(server(), autocommit=True) as db:
+        db.execute(f"DROP DATABASE {conninfo_to_dict(url)['dbname']} WITH (FORCE)".encode())

@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -14,8 +12,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ringback.errors import LedgerRejected, LedgerUnavailable
 from ringback.ledger import Query, postgres
-from ringback.ledger.postgres import PostgresLedger, commits, readers
+from ringback.ledger.postgres import PostgresLedger, commits, guard, readers
 from ringback.ledger.postgres.connection import Connection
+from ringback.ledger.postgres.link import Link
 from ringback.ledger.turns import Share, Turn
 from ringback.model import DeliveryState, Receipt, Verdict
 
@@ -29,7 +28,6 @@ from .builders import (
     fact,
     new_task,
     owed,
-    registered,
     submitted,
     worker,
     working,
@@ -272,8 +270,8 @@ async def test_lock_held_too_long_is_told_and_heals(ledger: PostgresLedger, url:
 
 async def test_server_that_hangs_is_left(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is swallowed on its way is not waited for: who asks is told, the connection cut, and the next one works."""
-    monkeypatch.setattr(postgres, "STUCK_SECONDS", 0.5)
-    monkeypatch.setattr(postgres, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(Link.__init__, "__kwdefaults__", {"patience_seconds": 0.5})
+    monkeypatch.setattr(guard, "LOOK_SECONDS", 0.1)
     proxy = Proxy()
     async with proxy.before(url) as through:
         ledger = await PostgresLedger.open(through, create=False)
@@ -347,31 +345,6 @@ async def test_closed_ledger_says_so(url: str) -> None:
     for call in (ledger.events(Query()), ledger.add_task(new_task()), ledger.changed(0, 1)):
         with pytest.raises(LedgerUnavailable, match="closed"):
             await call
-
-
-@pytest.mark.parametrize("minutes", [-5, 5])
-async def test_clocks_that_disagree_by_minutes_do_no_harm(url: str, minutes: int) -> None:
-    """Leases go by the server's clock: nobody is taken for dead because a neighbour's clock is ahead or behind."""
-    wrong, clock = timedelta(minutes=minutes), time.time
-    ledger = await PostgresLedger.open(url, create=False)
-    await owed(ledger)
-    await ledger.beat(worker(), at(100), at(70), registered({}))
-    (work,) = await claim(ledger, seconds=100)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time, "time", lambda: clock() + wrong.total_seconds())
-        other = await PostgresLedger.open(url, create=False)
-        await other.reject({}, NOW)
-        assert await other.beat(worker("w2"), at(101) + wrong, at(71) + wrong) == []
-        assert postgres.beat_from_thread(url, worker("w3"), at(101) + wrong, at(71) + wrong, {}) == []
-        assert {process.id for process in await other.processes(at(101) + wrong)} >= {"w1", "w2", "w3"}
-        assert (await other.summary(at(101) + wrong)).processes
-        turn = Turn(process=worker("w2"), now=at(101) + wrong, shares={"h": Share(room=1)}, limit=1)
-        assert not (await other.turn(turn)).works
-        (lapsed,) = await other.beat(worker("w2"), at(200) + wrong, at(170) + wrong)
-    assert lapsed.id == work.delivery.id
-    assert abs(lapsed.due_at - at(200)) < timedelta(minutes=2)
-    await ledger.close()
-    await other.close()
 
 
 async def test_beat_from_a_thread_tells_what_is_wrong(url: str) -> None:

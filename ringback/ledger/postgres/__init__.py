@@ -4,6 +4,7 @@ One writer connection per process with group commit, as on SQLite; a few connect
 """
 
 import asyncio
+import dataclasses
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,17 +17,20 @@ import structlog
 from msgspec import structs
 
 from ringback.errors import LedgerUnavailable
-from ringback.ledger.postgres import faults, schema
+from ringback.ledger.budgets import Budget
+from ringback.ledger.postgres import faults, partitions, schema
 from ringback.ledger.postgres.commits import BEGIN, CHANNEL, PostgresCommits
-from ringback.ledger.postgres.connection import DEFAULTS, Connection
+from ringback.ledger.postgres.connection import WRITABLE, Connection, wishes_for
 from ringback.ledger.postgres.link import Clock, Link, transaction
 from ringback.ledger.postgres.readers import Readers
-from ringback.ledger.protocol import Summary
-from ringback.ledger.sqlite import intake, settling
+from ringback.ledger.postgres.times import moved, moved_arrivals, moved_task
+from ringback.ledger.protocol import Sent, Summary
+from ringback.ledger.retention import Prune, Pruned
+from ringback.ledger.sqlite import costs, intake, reports, settling, tasks
 from ringback.ledger.sqlite.methods import Methods
 from ringback.ledger.sqlite.writer import Writer
 from ringback.ledger.turns import NO_HANDLERS, Process, Registration, Settled, Turn, Turned
-from ringback.model import Delivery, DeliveryState, Outcome, Task
+from ringback.model import Arrival, Delivery, DeliveryState, Outcome, Receipt, Task
 
 log = structlog.get_logger("ringback.ledger")
 
@@ -34,24 +38,27 @@ Answer = TypeVar("Answer")
 
 POLL_SECONDS = 5.0  # behind every NOTIFY: a pooler may drop it
 RECONNECT_SECONDS = 1.0
-STUCK_SECONDS = 4.0  # longer than any statement may take: the server has ended it, or answers no more
-LOOK_SECONDS = 0.5
+TENDING_SECONDS = 3600.0  # then it is looked again whether there are partitions for the weeks to come
+LISTENING_SECONDS = 3.0  # how long to wait for an answer on the connection that listens
+# What the parts of a process ask again and again; the rest is asked by people, and may take its time.
+BRIEF = frozenset({tasks.due_sends, tasks.has_due_fetches, costs.count_alone, reports.processes})
 
 
 class PostgresLedger(Methods):
     """See `protocol.Ledger` for what each method promises."""
 
-    def __init__(self, url: str, link: Link, thread: ThreadPoolExecutor, dedup: timedelta) -> None:
+    def __init__(self, url: str, link: Link, clock: Clock, thread: ThreadPoolExecutor, dedup: timedelta) -> None:
         super().__init__(dedup)
         self._url = url
         self._link = link
         self._thread = thread
-        self._clock = Clock()
+        self._clock = clock
         self._token = secrets.token_hex(8)  # by which our own notifications are known
         self._readers = Readers(url)
         harmless = (self._record, intake.reject, settling.beat)
         commits = partial(PostgresCommits, self._clock, harmless, _release, self._token)
         self._writer = Writer(self._write, commits, self._tell)
+        self._tending = asyncio.create_task(self._tend(), name="ringback-tend")
 
     @classmethod
     async def open(cls, url: str, *, create: bool, dedup_days: int = 90) -> Self:
@@ -62,27 +69,54 @@ class PostgresLedger(Methods):
             LedgerMismatch: they have another schema version.
             LedgerUnavailable: it cannot be opened right now.
         """
-        link = Link(url, prepare=True, writes=True)
+        link, clock = Link(url, prepare=True, writes=True), Clock()
         thread = ThreadPoolExecutor(1, thread_name_prefix="ringback-write")
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(thread, _prepare, link, url, create)
+            await loop.run_in_executor(thread, _prepare, link, clock, url, create)
         except BaseException as error:
             await loop.run_in_executor(thread, link.close)
             thread.shutdown(wait=False)
             if isinstance(error, psycopg.Error):
                 raise schema.unopened(url, error) from error
             raise
-        return cls(url, link, thread, timedelta(days=dedup_days))
+        return cls(url, link, clock, thread, timedelta(days=dedup_days))
 
     async def close(self) -> None:
         """Finish what was begun, then let go of the database."""
         if self._closed:
             return
+        self._tending.cancel()
         await self._stop_watching()
         await self._readers.close()
         await self._writer.close()
         self._thread.shutdown(wait=False)
+
+    def _record(self, db: Any, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
+        return super()._record(db, moved_arrivals(arrivals, self._clock.ahead))
+
+    async def add_task(self, task: Task, budget: Budget | None = None) -> tuple[Task, bool]:
+        """Store a new pending task."""
+        ahead = self._clock.ahead
+        added, new = await super().add_task(moved_task(task, ahead), budget)
+        return moved_task(added, -ahead), new
+
+    async def claim_send(self, task: Task, now: datetime, resend_at: datetime | None) -> bool:
+        """Claim a sending; when it was claimed is a mark by which it is known again, and stays as it is."""
+        return await super().claim_send(task, now, moved(resend_at, self._clock.ahead))
+
+    async def save_send(self, sent: Sent) -> Task:
+        """Save how a sending ended."""
+        ahead = self._clock.ahead
+        at_servers = dataclasses.replace(
+            sent, resend_at=moved(sent.resend_at, ahead), fetch_at=moved(sent.fetch_at, ahead)
+        )
+        return moved_task(await super().save_send(at_servers), -ahead)
+
+    async def due_sends(self, providers: Sequence[str], now: datetime, limit: int) -> Sequence[Task]:
+        """List what is to be sent."""
+        ahead = self._clock.ahead
+        return [moved_task(task, -ahead) for task in await super().due_sends(providers, now + ahead, limit)]
 
     async def beat(
         self,
@@ -123,39 +157,52 @@ class PostgresLedger(Methods):
         """List the workers and pollers that were seen within the last minute."""
         return await super().processes(now + self._clock.ahead)
 
+    async def _prune(self, wish: Prune) -> Pruned:
+        """Do one step; the last one also drops what is empty."""
+        pruned = await super()._prune(wish)
+        if pruned.next is None and not wish.dry_run:
+            await asyncio.to_thread(_tend, self._url, partitions.drop_empty)
+        return pruned
+
+    async def _tend(self) -> None:
+        """Have partitions made for the weeks to come, now and then."""
+        while True:
+            await asyncio.sleep(TENDING_SECONDS)
+            await asyncio.to_thread(_tend, self._url, partitions.make_ahead)
+
     async def _write(self, function: Callable[[Link], Answer]) -> Answer:
         """Call a function with the write connection, in that one's thread."""
-        working = asyncio.get_running_loop().run_in_executor(self._thread, function, self._link)
-        while not (await asyncio.wait({working}, timeout=LOOK_SECONDS))[0]:
-            if self._link.cut(STUCK_SECONDS):
-                log.warning("ledger.stuck", hint="the server did not answer; the connection was cut")
-        return working.result()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, self._link)
 
     async def _read(self, function: Callable[..., Answer], *arguments: Any) -> Answer:
         if self._closed:
             raise LedgerUnavailable("the ledger is closed")
-        return await self._readers.read(function, *arguments)
+        return await self._readers.read(function, *arguments, brief=function in BRIEF)
 
     async def _watch(self) -> None:
         """Listen for commits of other processes; now and then tell of them unheard."""
+        told = ""
         while True:
             try:
                 await self._listen()
-            except (psycopg.Error, OSError) as error:
-                log.warning("ledger.not_listening", error=str(error))
+            except (psycopg.Error, OSError) as error:  # a TimeoutError is one
+                if str(error) != told:  # once, not at every try
+                    told = str(error)
+                    log.warning("ledger.not_listening", error=told or "the server does not answer")
                 self._tell()
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _listen(self) -> None:
-        connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **_wishes(self._url))
+        wishes = wishes_for(self._url, WRITABLE)  # a standby hears nothing
+        connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **wishes)
         try:
-            await connection.execute(f"LISTEN {CHANNEL}".encode())
-            self._tell()  # what was written before may not have been seen
             while True:
+                async with asyncio.timeout(LISTENING_SECONDS):  # again and again: it shows whether anybody is there
+                    await connection.execute(f"LISTEN {CHANNEL}".encode())
+                self._tell()  # what was written before may not have been seen
                 async for notice in connection.notifies(timeout=POLL_SECONDS):
                     if notice.payload != self._token:
                         self._tell()
-                self._tell()
         finally:
             await connection.close()
 
@@ -172,7 +219,7 @@ def beat_from_thread(
     link, clock = Link(url, prepare=False, writes=True), Clock()
     try:
         db = link.get()
-        clock.measure(db.raw)
+        clock.measure(db)
         with transaction(db, BEGIN):
             beat = (process, now + clock.ahead, dead_before + clock.ahead, handlers, False)
             (lapsed,) = settling.beat(db, [beat])  # type: ignore[arg-type]
@@ -184,8 +231,22 @@ def beat_from_thread(
     return lapsed
 
 
-def _prepare(link: Link, url: str, create: bool) -> None:
-    schema.prepare(link.get(), url, create=create)
+def _prepare(link: Link, clock: Clock, url: str, create: bool) -> None:
+    db = link.get()
+    schema.prepare(db, url, create=create)
+    partitions.make_ahead(db)
+    clock.measure(db)  # before anything is compared with what others wrote
+
+
+def _tend(url: str, change: Callable[[Connection], Sequence[str]]) -> None:
+    """See to the partitions on a connection of its own; nobody waits for that."""
+    link = Link(url, prepare=False, writes=True)
+    try:
+        change(link.get())
+    except psycopg.Error as error:
+        log.warning("ledger.partitions_not_tended", reason=str(faults.trouble(error)))
+    finally:
+        link.close()
 
 
 def _release(db: Connection, answers: Sequence[Any]) -> None:
@@ -203,8 +264,3 @@ def _release(db: Connection, answers: Sequence[Any]) -> None:
         for work in works
     ]
     settling.settle(db, settled)  # type: ignore[arg-type]
-
-
-def _wishes(url: str) -> dict[str, Any]:
-    given = psycopg.conninfo.conninfo_to_dict(url)
-    return {name: wish for name, wish in DEFAULTS.items() if name not in given}

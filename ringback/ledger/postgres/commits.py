@@ -29,12 +29,16 @@ PROOF_SECONDS = 2.0  # how long to ask what became of a commit
 PROOF_PAUSE_SECONDS = 0.1
 HELD_SECONDS = 2.0  # how long to try for what somebody else holds
 PAUSE_SECONDS = 0.02
+LOST = "lost"  # with the server that knew it
 # The limits are less than what who waits for an answer waits. The plans are made before there are statistics: each of
 # these statements has its index.
 BEGIN = (
-    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '2500ms'; SET LOCAL lock_timeout = '300ms'; "
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '2s'; SET LOCAL lock_timeout = '300ms'; "
     "SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
 )
+# No limit for the commit: one that waits for a standby which has to have it, too, would then count as done without.
+COMMIT = "SET LOCAL statement_timeout = 0; COMMIT"
+NOTIFY = f"SET LOCAL statement_timeout = 0; NOTIFY {CHANNEL}, '%s'; COMMIT"
 
 Undo = Callable[[Connection, Sequence[Any]], None]
 
@@ -63,8 +67,8 @@ class PostgresCommits(Commits):
         self._clock = clock
         self._harmless = frozenset(harmless)
         self._undo = undo
-        self._commit = f"NOTIFY {CHANNEL}, '{token}'; COMMIT"
-        self._doubts: deque[tuple[str, Sequence[Any]]] = deque(maxlen=100)  # transactions with their answers
+        self._commit = NOTIFY % token
+        self._doubts: deque[tuple[str, str, Sequence[Any]]] = deque(maxlen=100)  # server, transaction, answers
 
     def transaction(self, link: Link, operations: Operations) -> tuple[list[Sequence[Any]], bool]:
         """Run one batch; tells also whether it changed anything."""
@@ -107,10 +111,16 @@ class PostgresCommits(Commits):
             changed = db.total_changes != before
             asked = changed and not self._harmless.issuperset(operations)
             xid = _one(db, "SELECT pg_current_xact_id()::text") if asked else None
+        began = time.perf_counter()
         try:
-            db.command(self._commit if changed else "COMMIT")
+            db.command(self._commit if changed else COMMIT)
+            self.commit_seconds = time.perf_counter() - began
         except psycopg.Error as error:
-            if xid is None or not faults.is_lost(error) or not self._was_committed(link, xid, given, error):
+            if (
+                xid is None
+                or not faults.is_lost(error)
+                or not self._was_committed(link, (db.server, xid), given, error)
+            ):
                 raise
         return given, changed
 
@@ -120,39 +130,49 @@ class PostgresCommits(Commits):
             db = link.get()
         except psycopg.Error as error:
             raise faults.trouble(error) from error
-        self._clock.measure(db.raw)
+        self._clock.measure(db)
         while self._doubts:
-            xid, given = self._doubts[0]
-            if _status(db, xid) == "committed":
+            server, xid, given = self._doubts[0]
+            status = _status(db, xid) if server == db.server else LOST
+            if status == "in progress":
+                break  # it may still be committed
+            if status != "aborted":
                 with transaction(db, BEGIN):
                     self._undo(db, given)
                 db.command(self._commit)
             self._doubts.popleft()
         return db
 
-    def _was_committed(self, link: Link, xid: str, given: Sequence[Any], error: psycopg.Error) -> bool:
+    def _was_committed(self, link: Link, xid: tuple[str, str], given: Sequence[Any], error: psycopg.Error) -> bool:
         """Ask the server what became of a transaction.
+
+        One that has crashed since, or another one, does not know: what was not written there may be the number of
+        another transaction by now.
 
         Raises:
             Doubt: it does not say.
         """
+        server, number = xid
         end = time.monotonic() + PROOF_SECONDS
         while time.monotonic() < end:
             try:
-                status = _status(link.get(), xid)
+                db = link.get()
+                status = _status(db, number) if db.server == server else LOST
             except psycopg.Error:
                 link.close()
                 status = "unknown"
             if status in ("committed", "aborted"):
                 return status == "committed"
+            if status == LOST:
+                break
             time.sleep(PROOF_PAUSE_SECONDS)
-        self._doubts.append((xid, given))
+        self._doubts.append((server, number, given))
         log.warning("ledger.doubtful_commit", error=str(error))
         raise Doubt("the connection was lost in a commit") from error
 
 
 def _one(db: Connection, query: str, *values: Any) -> str:
-    row = db.raw.execute(query.encode(), values).fetchone()
+    row = db.ask(query.encode(), values).fetchone()
     return "" if row is None else str(row[0])
 
 

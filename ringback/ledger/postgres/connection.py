@@ -17,6 +17,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 
+from ringback.ledger.postgres.guard import GUARD
 from ringback.ledger.queries import Statement, load
 
 FILES = (
@@ -27,6 +28,7 @@ QUERIES: Mapping[str, bytes] = {
     statement.key: statement.encode() for file in FILES for statement in load(f"postgres/{file}.sql").values()
 }
 MOST_PREPARED = 500
+STUCK_SECONDS = 3.0  # longer than a statement of the writer may take: the server has ended it, or answers no more
 # Where the URL says nothing else. A server that is gone is noticed within 3 s, before who waits for an answer gives up.
 DEFAULTS: Mapping[str, Any] = {
     "connect_timeout": 2,
@@ -36,6 +38,9 @@ DEFAULTS: Mapping[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 3000,
 }
+WRITABLE: Mapping[str, Any] = {"target_session_attrs": "read-write"}  # of several hosts; a standby takes no writes
+# Another one after a restart, a crash (after which statistics begin anew) or a failover.
+SERVER = b"SELECT concat_ws(' ', pg_postmaster_start_time(), (SELECT stats_reset FROM pg_stat_bgwriter))"
 SELECT = b"SELECT"
 
 _rows_text = msgspec.json.Encoder().encode
@@ -92,12 +97,18 @@ class Cursor:
 
 
 class Connection:
-    """A connection to the server, used by one thread at a time."""
+    """A connection to the server, used by one thread at a time.
 
-    def __init__(self, raw: "psycopg.Connection[tuple[Any, ...]]") -> None:
+    `patience_seconds`: how long an answer may take until the connection counts as dead; None: as long as it likes.
+    """
+
+    def __init__(self, raw: "psycopg.Connection[tuple[Any, ...]]", patience_seconds: float | None = None) -> None:
         self.raw = raw
         self.total_changes = 0  # rows written, as SQLite counts them
+        self.patience_seconds = patience_seconds
+        self.server = ""  # which one answers, of those that have been, as far as a connection that writes has asked
         self._asked_at: float | None = None  # since when an answer is waited for
+        GUARD.watch(self)
 
     def execute(self, statement: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> Cursor:
         """Run what PostgreSQL has in place of a named statement."""
@@ -105,27 +116,31 @@ class Connection:
             return Cursor(self.raw.cursor())  # BEGIN and ROLLBACK of a reader: what it reads is one snapshot already
         if statement.size:
             values = {"rows": rows(cast("Sequence[Any]", values), statement.size)}
-        self._asked_at = time.monotonic()
-        found = self.raw.execute(QUERIES[statement.key], values)
-        self._asked_at = None
+        found = self.ask(QUERIES[statement.key], values)
         result = found.pgresult
         if result is not None and not (result.command_status or SELECT).startswith(SELECT):
             self.total_changes += found.rowcount
         return Cursor(found)
 
+    def ask(self, query: bytes, values: Any = None, prepare: bool | None = None) -> "psycopg.Cursor[tuple[Any, ...]]":
+        """Run a query and wait for its answer, not for ever."""
+        self._asked_at = time.monotonic()
+        try:
+            return self.raw.execute(query, values, prepare=prepare)
+        finally:
+            self._asked_at = None
+
     def command(self, text: str) -> None:
         """Run commands that take no values, several in one go."""
-        self._asked_at = time.monotonic()
-        self.raw.execute(text.encode(), prepare=False)
-        self._asked_at = None
+        self.ask(text.encode(), prepare=False)
 
-    def cut(self, seconds: float) -> bool:
-        """End the wait of the thread that has waited longer than this for an answer; tells whether it did.
+    def cut(self) -> bool:
+        """End the wait of the thread that has waited too long for an answer; tells whether it did.
 
         A server that hangs, or a network that swallows packets, would keep it for ever. Called from any thread.
         """
-        asked_at = self._asked_at
-        if asked_at is None or time.monotonic() - asked_at < seconds:
+        asked_at, patience = self._asked_at, self.patience_seconds
+        if asked_at is None or patience is None or time.monotonic() - asked_at < patience:
             return False
         with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self.raw.fileno())) as end:
             end.shutdown(socket.SHUT_RDWR)
@@ -133,6 +148,7 @@ class Connection:
 
     def close(self) -> None:
         """Let go of it."""
+        GUARD.leave(self)
         self.raw.close()
 
 
@@ -142,17 +158,21 @@ def rows(values: Sequence[Any], count: int) -> str:
     return _rows_text([values[start : start + width] for start in range(0, len(values), width)]).decode()
 
 
-def connect(url: str, *, prepare: bool, **more: Any) -> Connection:
+def connect(url: str, *, prepare: bool, patience_seconds: float | None = None, **more: Any) -> Connection:
     """Connect, with our own wishes where the URL has none.
 
     Raises:
         psycopg.Error: it cannot be done.
     """
-    wishes = {**DEFAULTS, **more}
-    given = conninfo_to_dict(url)
-    raw = psycopg.connect(url, autocommit=True, **{name: wish for name, wish in wishes.items() if name not in given})
+    raw = psycopg.connect(url, autocommit=True, **wishes_for(url, more))
     raw.prepare_threshold = 3 if prepare else None
     raw.prepared_max = MOST_PREPARED
     for dumper in (Int8Dumper, Int8BinaryDumper):  # else the type of a parameter depends on how large the number is
         raw.adapters.register_dumper(int, dumper)
-    return Connection(raw)
+    return Connection(raw, patience_seconds)
+
+
+def wishes_for(url: str, more: Mapping[str, Any]) -> dict[str, Any]:
+    """Give our own wishes, but for those that the URL has."""
+    given = conninfo_to_dict(url)
+    return {name: wish for name, wish in {**DEFAULTS, **more}.items() if name not in given}

@@ -34,8 +34,10 @@ FROM (
             THEN CASE WHEN settled.fetches <= 1 THEN 'on_time' ELSE 'late' END
         WHEN EXISTS (SELECT 1 FROM callbacks c WHERE c.task_id = settled.id) THEN 'late'
         WHEN EXISTS (
-            SELECT 1 FROM events e WHERE e.fact_key > settled.id || ':' AND e.fact_key < settled.id || ';'
-                                     AND e.type <> 'task.progressed' AND (e.source = 'callback' OR e.duplicates > 0))
+            SELECT 1 FROM facts f
+            CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = f.event_seq LIMIT 1) e
+            WHERE f.key > settled.id || ':' AND f.key < settled.id || ';' AND e.fact_key IS NOT NULL
+              AND e.type <> 'task.progressed' AND (e.source = 'callback' OR e.duplicates > 0))
             THEN 'late'
         ELSE 'missing' END AS outcome
     FROM (

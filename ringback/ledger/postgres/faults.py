@@ -11,7 +11,9 @@ log = structlog.get_logger("ringback.ledger")
 HELD = frozenset({"40001", "40P01", "55P03"})
 # Somebody else has inserted the same key, or deleted what a row belongs to: decided anew, the batch comes out right.
 OVERTAKEN = frozenset({"23503", "23505"})
-LOST = ("08", "57P")  # and those without any state, which psycopg finds by itself
+# The connection has ended, of itself or because we slept in a transaction; and those without any state, which psycopg
+# finds by itself.
+LOST = ("08", "57P", "25P03", "25P04")
 # A pooler has given us another server connection, which does not know the statements that we have prepared.
 UNPREPARED = frozenset({"26000", "42P05", "0A000"})
 # What one record can do to a statement: data out of range or no text, a check, a key that is too large for an index.
@@ -30,6 +32,14 @@ ADVICE = {
     "28P01": "the server refuses the password",
     "28000": "the server refuses the user",
     "42501": "the user may not do this",
+}
+# A connection that cannot be made has no state, only words: ours, the driver's, or the server's in English.
+SAID = {
+    "session is read-only": READ_ONLY,
+    "connection slots": "53300",
+    "too many c": "53300",
+    "shutting down": "57P01",
+    "starting up": "57P03",
 }
 
 
@@ -51,9 +61,9 @@ def is_records_fault(error: BaseException) -> bool:
 
 def trouble(error: BaseException) -> LedgerUnavailable:
     """Say in words that the database cannot be used right now."""
-    state = getattr(error, "sqlstate", None)
-    said = " ".join(str(error).split())[:300]
-    return LedgerUnavailable(f"{ADVICE.get(state or '', 'the database cannot be used right now')} ({said})")
+    said = " ".join(str(error).split())
+    state = getattr(error, "sqlstate", None) or next((state for words, state in SAID.items() if words in said), "")
+    return LedgerUnavailable(f"{ADVICE.get(state, 'the database cannot be used right now')} ({said[:300]})")
 
 
 def verdict(error: Exception) -> RingbackError:

@@ -42,12 +42,12 @@ SELECT task_id, count(*) FROM callbacks
 WHERE task_id = ANY (ARRAY(SELECT json_array_elements_text(%(ids)s))) GROUP BY task_id
 
 -- name: events_by_key
-SELECT coalesce(json_agg(json_build_array(id, type, task_id, standing, event_key, fact_key)), '[]')::text FROM (
-    SELECT id, type, task_id, standing, event_key, fact_key
-    FROM events WHERE fact_key = ANY (ARRAY(SELECT json_array_elements_text(%(facts)s)))
-    UNION ALL
-    SELECT id, type, task_id, standing, event_key, fact_key
-    FROM events WHERE event_key = ANY (ARRAY(SELECT json_array_elements_text(%(keys)s)))) known
+SELECT coalesce(json_agg(json_build_array(e.id, e.type, e.task_id, e.standing, e.event_key, e.fact_key)), '[]')::text
+FROM facts f
+CROSS JOIN LATERAL (
+    SELECT id, type, task_id, standing, event_key, fact_key FROM events WHERE seq = f.event_seq LIMIT 1) e
+WHERE f.key = ANY (ARRAY(
+    SELECT json_array_elements_text(%(facts)s) UNION ALL SELECT json_array_elements_text(%(keys)s)))
 
 -- name: insert_unknown_tasks
 -- Where another receiver was first, this fails, and the whole batch is decided anew.
@@ -73,25 +73,39 @@ FROM jsonb_array_elements(%(rows)s)
 WHERE tasks.id = value ->> 0
 
 -- name: insert_events
--- The body comes as base64. Where another receiver was first with a fact, this fails, and the batch is decided anew.
-INSERT INTO events (id, type, provider, task_id, status, source, trust, standing, conflict, provider_event_id,
-                    event_key, fact_key, results, error, body, headers, received_at, last_seen_at, hold_until)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
-       value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, decode(value ->> 14, 'base64'),
-       value ->> 15, (value ->> 16)::bigint, (value ->> 17)::bigint, (value ->> 18)::bigint
-FROM jsonb_array_elements(%(rows)s)
+-- The body comes as base64. Where another receiver was first with a fact, this fails by the key in `facts`, and the batch
+-- is decided anew; keys are taken in their order, so that two such batches do not wait for each other in a circle.
+WITH made AS (
+    INSERT INTO events (id, type, provider, task_id, status, source, trust, standing, conflict, provider_event_id,
+                        event_key, fact_key, results, error, body, headers, received_at, last_seen_at, hold_until)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
+           value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13,
+           decode(value ->> 14, 'base64'), value ->> 15, (value ->> 16)::bigint, (value ->> 17)::bigint,
+           (value ->> 18)::bigint
+    FROM jsonb_array_elements(%(rows)s)
+    RETURNING seq, id, task_id, event_key, fact_key, standing, hold_until, received_at),
+new AS (
+    INSERT INTO waiting (event_seq, hold_until, received_at)
+    SELECT seq, hold_until, received_at FROM made WHERE standing = 'accepted')
+INSERT INTO facts (key, event_seq)
+SELECT named.key, seq FROM made
+CROSS JOIN LATERAL (VALUES (id), (event_key), (coalesce(fact_key, task_id || ':' || id))) AS named (key)
+WHERE named.key IS NOT NULL ORDER BY named.key
 
 -- name: count_duplicates
 -- A step on the way keeps the newest body (3), unless bodies were pruned; every other event keeps its first. Locked in
 -- the order of their ids, since an event about no task has no task that is locked before it.
 WITH seen AS MATERIALIZED (
-    SELECT e.seq, value FROM jsonb_array_elements(%(rows)s) JOIN events e ON e.id = value ->> 0
-    ORDER BY e.id FOR NO KEY UPDATE OF e)
+    SELECT e.seq, known.value
+    FROM (SELECT f.event_seq, value FROM jsonb_array_elements(%(rows)s)
+          CROSS JOIN LATERAL (SELECT event_seq FROM facts WHERE key = value ->> 0 LIMIT 1) f ORDER BY value ->> 0) known
+    CROSS JOIN LATERAL (SELECT seq FROM events WHERE seq = known.event_seq FOR NO KEY UPDATE) e)
 UPDATE events SET
     duplicates = duplicates + (value ->> 1)::bigint, last_seen_at = greatest(last_seen_at, (value ->> 2)::bigint),
     body = CASE pruned WHEN 0 THEN coalesce(decode(value ->> 3, 'base64'), body) ELSE body END
 FROM seen
-WHERE events.seq = seen.seq
+WHERE events.seq = seen.seq AND events.seq = ANY (ARRAY(SELECT seq FROM seen))
+  AND events.seq >= (SELECT min(seq) FROM seen) AND events.seq <= (SELECT max(seq) FROM seen)
 
 -- name: insert_callbacks
 -- The body is null where the event holds the same bytes.

@@ -2,48 +2,63 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
-from ringback.ledger.postgres.connection import Connection, connect
+from ringback.ledger.postgres.connection import SERVER, STUCK_SECONDS, WRITABLE, Connection, connect
 from ringback.ledger.postgres.faults import READ_ONLY, UNPREPARED, is_lost
 
 MEASURED_SECONDS = 60.0  # then the clocks are compared again
 SAME_SECONDS = 1.0  # clocks that are so near count as equal
 OTHER_COLUMNS = "0A000"  # a prepared statement is known, but a migration has changed what it gives
-CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
+CLOCK = b"SELECT extract(epoch FROM clock_timestamp())::float8"
 
 
 class Clock:
-    """How far the server's clock is ahead of ours, in whole seconds: leases of all machines go by the server's."""
+    """How far the server's clock is ahead of ours, in whole seconds: leases of all machines go by the server's.
+
+    Kept as its lead over the clock that nobody sets, so that ours may be set right, or wrong, at any moment.
+    """
 
     def __init__(self) -> None:
-        self.ahead = timedelta()
-        self._measured_at: float | None = None
+        self._lead: float | None = None
+        self._measured_at = 0.0
+        self._measured_on: Connection | None = None
 
-    def measure(self, raw: "psycopg.Connection[tuple[float]]") -> None:
-        """Compare the clocks, now and then."""
+    @property
+    def ahead(self) -> timedelta:
+        """Tell how far; nothing before it was measured."""
+        if self._lead is None:
+            return timedelta()
+        seconds = self._lead + time.monotonic() - time.time()
+        return timedelta(seconds=round(seconds) if abs(seconds) >= SAME_SECONDS else 0)
+
+    def measure(self, db: Connection) -> None:
+        """Compare the clocks: now and then, and on every new connection, behind which may be another server."""
         started = time.monotonic()
-        if self._measured_at is not None and started - self._measured_at < MEASURED_SECONDS:
+        if self._measured_on is db and started - self._measured_at < MEASURED_SECONDS:
             return
-        ours = time.time()
-        row = raw.execute(CLOCK).fetchone()
-        took = time.monotonic() - started
-        self._measured_at = started
+        row = db.ask(CLOCK).fetchone()
         if row is not None:
-            seconds = row[0] - ours - took / 2
-            self.ahead = timedelta(seconds=round(seconds) if abs(seconds) >= SAME_SECONDS else 0)
+            self._lead = row[0] - (started + time.monotonic()) / 2
+            self._measured_at, self._measured_on = started, db
 
 
 class Link:
-    """A connection that heals. Used by one thread at a time."""
+    """A connection that heals. Used by one thread at a time.
 
-    def __init__(self, url: str, *, prepare: bool, writes: bool) -> None:
+    `patience_seconds`: how long one answer may take; without it, as long as is usual where callbacks wait.
+    """
+
+    def __init__(self, url: str, *, prepare: bool, writes: bool, patience_seconds: float = STUCK_SECONDS) -> None:
         self._url = url
         self._prepare = prepare
-        self._wish = {"target_session_attrs": "read-write"} if writes else {}
+        self._writes = writes
+        self._patience_seconds = patience_seconds
         self._connection: Connection | None = None
 
     def get(self) -> Connection:
@@ -53,13 +68,9 @@ class Link:
             psycopg.Error: there is none to be had.
         """
         if self._connection is None or self._connection.raw.closed:
-            self._connection = connect(self._url, prepare=self._prepare, **self._wish)
+            self.close()
+            self._connection = self._connect()
         return self._connection
-
-    def cut(self, seconds: float) -> bool:
-        """End a wait of the other thread that has taken longer than this."""
-        connection = self._connection
-        return connection is not None and connection.cut(seconds)
 
     def learn(self, error: psycopg.Error) -> None:
         """Draw the consequences of an error: the next connection may be another one."""
@@ -74,6 +85,22 @@ class Link:
             with contextlib.suppress(psycopg.Error):
                 self._connection.close()
             self._connection = None
+
+    def _connect(self) -> Connection:
+        """Connect to a server that takes writes; where one only reads, and there is none, any other will do."""
+        several = "," in str(conninfo_to_dict(self._url).get("host", ""))
+        wishes = [WRITABLE] if self._writes else [WRITABLE, {}] if several else [{}]
+        for wish in wishes[:-1]:  # a standby may lag behind what we have written ourselves
+            with contextlib.suppress(psycopg.OperationalError):
+                return self._connected(wish)
+        return self._connected(wishes[-1])
+
+    def _connected(self, wish: Mapping[str, Any]) -> Connection:
+        db = connect(self._url, prepare=self._prepare, patience_seconds=self._patience_seconds, **wish)
+        if self._writes:
+            row = db.ask(SERVER).fetchone()
+            db.server = "" if row is None else row[0]
+        return db
 
 
 @contextlib.contextmanager

@@ -3,8 +3,9 @@
 
 -- name: replayable
 -- One per event and handler, and none of which a run is still to end, or whose event was pruned to its keys.
-SELECT max(d.seq) FROM deliveries d JOIN events e ON e.seq = d.event_seq AND e.pruned < 2
-WHERE d.seq = ANY (ARRAY(SELECT json_array_elements_text(%(deliveries)s)::bigint))
+SELECT max(d.seq) FROM deliveries d
+CROSS JOIN LATERAL (SELECT pruned FROM events WHERE seq = d.event_seq LIMIT 1) e
+WHERE d.seq = ANY (ARRAY(SELECT json_array_elements_text(%(deliveries)s)::bigint)) AND e.pruned < 2
   AND (d.state = 'succeeded' OR d.state = 'discarded' OR d.state = 'cancelled')
   AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.event_seq = d.event_seq AND o.handler = d.handler
                   AND (o.state = 'pending' OR o.state = 'running' OR (%(latest)s AND o.run > d.run)))
@@ -18,9 +19,9 @@ SELECT 'dlv_' || lpad(to_hex(%(now)s::bigint / 1000), 12, '0')
        || right(gen_random_uuid()::text, 6), d.event_seq, d.handler,
        (SELECT max(run) FROM deliveries o WHERE o.event_seq = d.event_seq AND o.handler = d.handler) + 1,
        'pending', %(now)s, %(now)s, %(by)s, %(reason)s
-FROM deliveries d JOIN events e ON e.seq = d.event_seq AND e.pruned < 2
+FROM deliveries d
+CROSS JOIN LATERAL (SELECT 1 FROM events WHERE seq = d.event_seq AND pruned < 2 FOR KEY SHARE) e
 WHERE d.seq = ANY (ARRAY(SELECT json_array_elements_text(%(deliveries)s)::bigint))
-FOR KEY SHARE OF e
 RETURNING id
 
 -- name: end_pending
@@ -53,12 +54,11 @@ SELECT 'dlv_' || lpad(to_hex(%(now)s::bigint / 1000), 12, '0')
        || right(gen_random_uuid()::text, 6), e.seq, %(handler)s,
        coalesce((SELECT max(run) FROM deliveries o WHERE o.event_seq = e.seq AND o.handler = %(handler)s), 0) + 1,
        'pending', %(now)s, %(now)s, %(by)s, %(reason)s
-FROM events e
-WHERE e.seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint)) AND e.pruned < 2
-  AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.event_seq = e.seq AND o.handler = %(handler)s
+FROM (SELECT value::bigint AS seq FROM json_array_elements_text(%(events)s) ORDER BY 1) given
+CROSS JOIN LATERAL (SELECT seq FROM events WHERE seq = given.seq AND pruned < 2 FOR KEY SHARE) e
+WHERE NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.event_seq = e.seq AND o.handler = %(handler)s
                   AND (o.state = 'pending' OR o.state = 'running'))
 ORDER BY e.seq
-FOR KEY SHARE OF e
 RETURNING id
 
 -- name: forget_steps

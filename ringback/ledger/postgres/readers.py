@@ -16,9 +16,11 @@ Answer = TypeVar("Answer")
 
 CONNECTIONS = 3
 WAITING_BOUND = 200
-# What people ask may take longer than what callbacks wait for.
+BRIEF_SECONDS = 2
+LONG_SECONDS = 30  # what people ask may take longer than what callbacks or a poller wait for
+SLACK_SECONDS = 1.0  # the server ends a statement by itself, unless it answers no more
 BEGIN = (
-    "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL statement_timeout = '30s'; "
+    "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL statement_timeout = '%ds'; "
     "SET LOCAL idle_in_transaction_session_timeout = '60s'; SET LOCAL jit = off"
 )
 
@@ -33,8 +35,8 @@ class Readers:
         self._links: list[Link] = []
         self._asked = 0
 
-    async def read(self, function: Callable[..., Answer], *arguments: Any) -> Answer:
-        """Call a function with a connection.
+    async def read(self, function: Callable[..., Answer], *arguments: Any, brief: bool = False) -> Answer:
+        """Call a function with a connection; `brief`: one that somebody waits for who has more to do.
 
         Raises:
             LedgerUnavailable: it cannot be read now.
@@ -42,8 +44,10 @@ class Readers:
         if self._asked >= WAITING_BOUND:
             raise LedgerUnavailable("too many questions wait for the ledger")
         self._asked += 1
+        seconds = BRIEF_SECONDS if brief else LONG_SECONDS
+        loop = asyncio.get_running_loop()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, function, arguments)
+            return await loop.run_in_executor(self._threads, self._read, seconds, function, arguments)
         finally:
             self._asked -= 1
 
@@ -53,12 +57,13 @@ class Readers:
         for link in self._links:
             link.close()
 
-    def _read(self, function: Callable[..., Answer], arguments: tuple[Any, ...]) -> Answer:
+    def _read(self, seconds: int, function: Callable[..., Answer], arguments: tuple[Any, ...]) -> Answer:
         link = self._link()
         for left in (1, 0):
             try:
                 db = link.get()
-                with transaction(db, BEGIN):
+                db.patience_seconds = seconds + SLACK_SECONDS
+                with transaction(db, BEGIN % seconds):
                     answer = function(db, *arguments)
                 db.command("COMMIT")
             except psycopg.Error as error:

@@ -5,8 +5,9 @@
 INSERT INTO results (event_seq, position, stored_url, size, sha256, content_type, stored_at)
 SELECT e.seq, (value ->> 1)::bigint, value ->> 2, (value ->> 3)::bigint, value ->> 4, value ->> 5,
        (value ->> 6)::bigint
-FROM jsonb_array_elements(%(rows)s) JOIN events e ON e.id = value ->> 0
-FOR KEY SHARE OF e
+FROM jsonb_array_elements(%(rows)s)
+CROSS JOIN LATERAL (SELECT event_seq FROM facts WHERE key = value ->> 0 LIMIT 1) f
+CROSS JOIN LATERAL (SELECT seq FROM events WHERE seq = f.event_seq FOR KEY SHARE) e
 ON CONFLICT (event_seq, position) DO UPDATE SET
     stored_url = excluded.stored_url, size = excluded.size, sha256 = excluded.sha256,
     content_type = excluded.content_type, stored_at = excluded.stored_at
@@ -17,8 +18,8 @@ SELECT event_seq, position, stored_url, size, sha256, content_type, stored_at FR
 WHERE event_seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint)) ORDER BY event_seq, position
 
 -- name: lives_of_events
-SELECT seq, received_at, results FROM events
-WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint))
+SELECT e.* FROM json_array_elements_text(%(events)s)
+CROSS JOIN LATERAL (SELECT seq, received_at, results FROM events WHERE seq = value::bigint LIMIT 1) e
 
 -- name: being_stored
 -- Events of these whose results somebody is still to store.
@@ -43,8 +44,9 @@ WHERE seq < %(below)s AND type = 'task.completed' AND standing = 'accepted' AND 
 ORDER BY seq DESC LIMIT %(limit)s
 
 -- name: event_with_results
-SELECT seq, id, task_id, provider, received_at, results FROM events
-WHERE fact_key = %(task_id)s || ':completed' AND seq < %(below)s AND standing = 'accepted' AND results <> '[]'
+SELECT e.seq, e.id, e.task_id, e.provider, e.received_at, e.results FROM facts f
+CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = f.event_seq LIMIT 1) e
+WHERE f.key = %(task_id)s || ':completed' AND e.seq < %(below)s AND e.standing = 'accepted' AND e.results <> '[]'
 
 -- name: count_stored
 SELECT count(*), coalesce(sum(size), 0)::bigint FROM results
@@ -64,9 +66,11 @@ SELECT d.event_seq, 1 FROM deliveries d
 WHERE d.handler = %(handler)s AND d.state = 'discarded' AND NOT EXISTS (
     SELECT 1 FROM deliveries o WHERE o.event_seq = d.event_seq AND o.handler = d.handler AND o.run > d.run)
 UNION ALL
-SELECT seq, 0 FROM events
-WHERE fanned_out_at IS NULL AND standing = 'accepted' AND type = 'task.completed' AND results <> '[]'
+SELECT w.event_seq, 0 FROM waiting w
+CROSS JOIN LATERAL (SELECT type, results FROM events WHERE seq = w.event_seq LIMIT 1) e
+WHERE e.type = 'task.completed' AND e.results <> '[]'
 
 -- name: events_by_seq
-SELECT seq, id, task_id, provider, received_at, results FROM events
-WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint))
+SELECT e.* FROM json_array_elements_text(%(events)s)
+CROSS JOIN LATERAL (
+    SELECT seq, id, task_id, provider, received_at, results FROM events WHERE seq = value::bigint LIMIT 1) e

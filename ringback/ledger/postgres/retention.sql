@@ -18,33 +18,31 @@ FROM tasks WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(seqs)s)::big
 -- name: events_to_prune
 -- All events of these tasks, with what their deliveries say about them: how often nothing is settled yet, and the last
 -- time anything was.
-SELECT given.value, e.seq, e.last_seen_at, coalesce(max(d.settled_at), 0),
-       (e.fanned_out_at IS NULL AND e.standing = 'accepted')::int + count(d.seq) - count(d.settled_at)
+SELECT given.value, e.seq, e.last_seen_at, coalesce(d.settled_at, 0),
+       (e.fanned_out_at IS NULL AND e.standing = 'accepted')::int + d.unsettled
 FROM json_array_elements_text(%(tasks)s) given (value)
-JOIN events e ON e.fact_key > given.value || ':' AND e.fact_key < given.value || ';'
-LEFT JOIN deliveries d ON d.event_seq = e.seq
-GROUP BY given.value, e.seq
-UNION ALL
-SELECT given.value, e.seq, e.last_seen_at, coalesce(max(d.settled_at), 0),
-       (e.fanned_out_at IS NULL AND e.standing = 'accepted')::int + count(d.seq) - count(d.settled_at)
-FROM json_array_elements_text(%(tasks)s) given (value)
-JOIN events e ON e.fact_key IS NULL AND e.task_id = given.value
-LEFT JOIN deliveries d ON d.event_seq = e.seq
-GROUP BY given.value, e.seq
+CROSS JOIN LATERAL (
+    SELECT event_seq FROM facts WHERE key > given.value || ':' AND key < given.value || ';' OFFSET 0) f
+CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = f.event_seq LIMIT 1) e
+CROSS JOIN LATERAL (
+    SELECT max(settled_at) AS settled_at, count(*) - count(settled_at) AS unsettled
+    FROM deliveries WHERE event_seq = f.event_seq) d
 
 -- name: lock_tasks
 -- With their events, in that order: nobody may add to them until the commit.
 WITH locked AS MATERIALIZED (
     SELECT id FROM tasks WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(seqs)s)::bigint))
     ORDER BY id FOR UPDATE)
-SELECT seq FROM events WHERE seq = ANY (ARRAY(
-    SELECT e.seq FROM locked JOIN events e ON e.fact_key > locked.id || ':' AND e.fact_key < locked.id || ';'
-    UNION ALL SELECT e.seq FROM locked JOIN events e ON e.fact_key IS NULL AND e.task_id = locked.id))
-ORDER BY seq FOR UPDATE
+SELECT e.seq FROM (
+    SELECT f.event_seq FROM locked
+    CROSS JOIN LATERAL (
+        SELECT event_seq FROM facts WHERE key > locked.id || ':' AND key < locked.id || ';' OFFSET 0) f
+    ORDER BY f.event_seq) theirs
+CROSS JOIN LATERAL (SELECT seq FROM events WHERE seq = theirs.event_seq FOR UPDATE) e
 
 -- name: lock_events
-SELECT seq FROM events WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(seqs)s)::bigint))
-ORDER BY seq FOR UPDATE
+SELECT e.seq FROM (SELECT value::bigint AS seq FROM json_array_elements_text(%(seqs)s) ORDER BY 1) given
+CROSS JOIN LATERAL (SELECT seq FROM events WHERE seq = given.seq FOR UPDATE) e
 
 -- name: requests_heard
 -- When the last request was kept for each of these tasks.
@@ -59,11 +57,13 @@ WHERE task_id IS NULL AND pruned = %(level)s AND received_at < %(before)s AND (r
 ORDER BY received_at, seq LIMIT %(limit)s
 
 -- name: other_events_to_prune
-SELECT e.seq, e.id, e.provider, e.pruned, greatest(e.last_seen_at, coalesce(max(d.settled_at), 0)),
-       (e.fanned_out_at IS NULL AND e.standing = 'accepted')::int + count(d.seq) - count(d.settled_at)
-FROM events e LEFT JOIN deliveries d ON d.event_seq = e.seq
-WHERE e.seq = ANY (ARRAY(SELECT json_array_elements_text(%(seqs)s)::bigint))
-GROUP BY e.seq
+SELECT e.seq, e.id, e.provider, e.pruned, greatest(e.last_seen_at, coalesce(d.settled_at, 0)),
+       (e.fanned_out_at IS NULL AND e.standing = 'accepted')::int + d.unsettled
+FROM json_array_elements_text(%(seqs)s)
+CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = value::bigint LIMIT 1) e
+CROSS JOIN LATERAL (
+    SELECT max(settled_at) AS settled_at, count(*) - count(settled_at) AS unsettled
+    FROM deliveries WHERE event_seq = e.seq) d
 
 -- name: old_requests
 -- Whose bodies are still there. Those of a task that is known go with it, the others by themselves.
@@ -85,6 +85,8 @@ DELETE FROM rejections WHERE day < %(day)s
 -- One that has lost all but its keys stays so, although news made its task whole again: it must not be replayed.
 UPDATE events SET body = ''::bytea, headers = '[]', pruned = greatest(pruned, %(level)s)
 WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint))
+  AND seq >= (SELECT min(value::bigint) FROM json_array_elements_text(%(events)s))
+  AND seq <= (SELECT max(value::bigint) FROM json_array_elements_text(%(events)s))
 
 -- name: empty_requests_of_tasks
 UPDATE callbacks SET body = NULL, headers = '[]' WHERE task_id = ANY (ARRAY(SELECT json_array_elements_text(%(tasks)s)))
@@ -94,8 +96,8 @@ UPDATE callbacks SET body = NULL, headers = '[]' WHERE task_id = ANY (ARRAY(SELE
 UPDATE callbacks SET headers = '[]' WHERE event_id = ANY (ARRAY(SELECT json_array_elements_text(%(ids)s)))
 
 -- name: drop_attempts
-DELETE FROM attempts WHERE delivery_seq IN (
-    SELECT seq FROM deliveries WHERE event_seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint)))
+DELETE FROM attempts WHERE delivery_seq = ANY (ARRAY(
+    SELECT seq FROM deliveries WHERE event_seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint))))
 
 -- name: drop_deliveries
 DELETE FROM deliveries WHERE event_seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint))
@@ -111,9 +113,21 @@ DELETE FROM callbacks WHERE task_id = ANY (ARRAY(SELECT json_array_elements_text
 DELETE FROM callbacks WHERE event_id = ANY (ARRAY(SELECT json_array_elements_text(%(ids)s)))
 
 -- name: empty_events
--- The keys stay, and what tells how often the fact came.
-UPDATE events SET body = ''::bytea, headers = '[]', results = '[]', error = NULL, pruned = %(level)s
-WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint))
+-- The keys stay, and what tells how often the fact came. Such an event lies below zero, in the partition of those (its
+-- seq is lowered by 2^62): so nothing is left in that of its week, which can be dropped. Its steps go: it is never
+-- replayed.
+WITH no_steps AS (
+    DELETE FROM steps WHERE event_seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint))),
+emptied AS (
+    UPDATE events SET body = ''::bytea, headers = '[]', results = '[]', error = NULL, pruned = %(level)s,
+                      seq = CASE WHEN seq > 0 THEN seq - 4611686018427387904 ELSE seq END
+    WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint))
+      AND seq >= (SELECT min(value::bigint) FROM json_array_elements_text(%(events)s))
+      AND seq <= (SELECT max(value::bigint) FROM json_array_elements_text(%(events)s))
+    RETURNING id, task_id, event_key, fact_key)
+UPDATE facts SET event_seq = event_seq - 4611686018427387904
+WHERE event_seq > 0 AND key = ANY (ARRAY(
+    SELECT unnest(ARRAY[id, event_key, coalesce(fact_key, task_id || ':' || id)]) FROM emptied))
 
 -- name: mark_tasks
 UPDATE tasks SET pruned = %(level)s WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(seqs)s)::bigint))
@@ -124,7 +138,19 @@ UPDATE tasks SET form = NULL, metadata = '{}', send_note = NULL, pruned = %(leve
 WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(seqs)s)::bigint))
 
 -- name: drop_events
-DELETE FROM events WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint))
+-- With all that only belongs to them.
+WITH no_steps AS (
+    DELETE FROM steps WHERE event_seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint))),
+no_results AS (
+    DELETE FROM results WHERE event_seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint))),
+gone AS (
+    DELETE FROM events
+    WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint))
+      AND seq >= (SELECT min(value::bigint) FROM json_array_elements_text(%(events)s))
+      AND seq <= (SELECT max(value::bigint) FROM json_array_elements_text(%(events)s))
+    RETURNING id, task_id, event_key, fact_key)
+DELETE FROM facts WHERE key = ANY (ARRAY(
+    SELECT unnest(ARRAY[id, event_key, coalesce(fact_key, task_id || ':' || id)]) FROM gone))
 
 -- name: drop_tasks
 DELETE FROM tasks WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(seqs)s)::bigint))

@@ -17,7 +17,7 @@ from ringback.settings_values import without_password
 OLDEST_SERVER = 130000  # the status of a transaction
 RECORDS = "ringback_migrations"
 # Not to_regclass: that may still know from before a lock was had that there is none.
-IS_THERE = "SELECT EXISTS (SELECT 1 FROM pg_class WHERE relname = %s AND relkind = 'r' AND pg_table_is_visible(oid))"
+IS_THERE = b"SELECT EXISTS (SELECT 1 FROM pg_class WHERE relname = %s AND relkind = 'r' AND pg_table_is_visible(oid))"
 MAKE_RECORDS = (
     f"CREATE TABLE IF NOT EXISTS {RECORDS} "
     '(version bigint PRIMARY KEY, name text COLLATE "C" NOT NULL, taken_at timestamptz NOT NULL DEFAULT now())'
@@ -39,10 +39,10 @@ def version() -> int:
 
 def stored_version(db: Connection) -> int:
     """Read the version of a database; 0 where it holds no ledger."""
-    row = db.raw.execute(IS_THERE, (RECORDS,)).fetchone()
+    row = db.ask(IS_THERE, (RECORDS,)).fetchone()
     if row is None or not row[0]:
         return 0
-    row = db.raw.execute("SELECT coalesce(max(version), 0) FROM ringback_migrations").fetchone()
+    row = db.ask(b"SELECT coalesce(max(version), 0) FROM ringback_migrations").fetchone()
     return 0 if row is None else int(row[0])
 
 
@@ -78,6 +78,7 @@ def prepare(db: Connection, url: str, *, create: bool) -> None:
 def migrate(db: Connection, url: str) -> list[str]:
     """Take the steps that a database lacks, each in a transaction of its own; gives those taken."""
     taken = []
+    patience, db.patience_seconds = db.patience_seconds, None  # a step may take its time
     for number, name, text in steps():
         try:
             with db.raw.transaction():
@@ -88,6 +89,7 @@ def migrate(db: Connection, url: str) -> list[str]:
                 f"{without_password(url)}: another program's tables are there ({str(error).splitlines()[0]}); "
                 "name another database, or another schema by ?options=-csearch_path%3Dringback"
             ) from error
+    db.patience_seconds = patience
     return taken
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import psycopg
 
-from ringback.ledger.postgres import faults, schema
+from ringback.ledger.postgres import faults, partitions, schema
 from ringback.ledger.postgres.commits import BEGIN
 from ringback.ledger.postgres.connection import Connection
 from ringback.ledger.postgres.link import Link, transaction
@@ -16,7 +16,10 @@ def migrate(url: str) -> tuple[bool, list[str]]:
     """Take the steps that an older database lacks; tells also whether there was a ledger."""
     with _connected(url) as db:
         existed = schema.stored_version(db) > 0
-        return existed, schema.migrate(db, url) if existed else []
+        taken = schema.migrate(db, url) if existed else []
+        if existed:
+            partitions.make_ahead(db)
+        return existed, taken
 
 
 def forget_key(url: str, fingerprint: str) -> int:

@@ -1,6 +1,7 @@
 -- The whole PostgreSQL schema of the ledger, equal in meaning to schema.sql, which says what each column is; a test keeps
 -- the two together. What differs: a text sorts by its bytes, as keys are looked up by their beginnings; and a table that
--- is updated much is vacuumed early.
+-- is updated much is vacuumed early. And `events` and `attempts` are partitioned by time (docs/adr/0012): so keys are
+-- unique by a table of their own, what waits to be fanned out has one, too, and no foreign key points at either.
 --
 -- The tables lie in the first schema of the search path: that of the user's own choice.
 
@@ -72,8 +73,13 @@ FROM (SELECT seq, id, provider, replace(form, '\u0000', '')::json ->> 'model' AS
       FROM tasks) AS known;
 
 -- One deduplicated fact. Its key row outlives its body (see RINGBACK_DEDUP_DAYS).
+-- `seq` begins with the millisecond of the server's clock, so that a partition is a span of time. An event of which only
+-- the keys are left is lowered by 2^62, into a partition of its own kind; and where none was made for a time, its
+-- events lie in that of all others. Those of the weeks are made, and dropped, by `ringback.ledger.postgres.partitions`.
+CREATE SEQUENCE events_seq;
 CREATE TABLE events (
-    seq               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    seq               bigint DEFAULT
+        (((extract(epoch FROM clock_timestamp()) * 1000)::bigint << 20) | (nextval('events_seq') & 1048575)) PRIMARY KEY,
     id                text COLLATE "C" NOT NULL,
     type              text COLLATE "C" NOT NULL CHECK (
         type = 'task.completed' OR type = 'task.failed' OR type = 'task.cancelled' OR type = 'task.expired' OR
@@ -101,14 +107,28 @@ CREATE TABLE events (
     duplicates        bigint NOT NULL DEFAULT 0,
     hold_until        bigint,
     fanned_out_at     bigint
-);
-CREATE UNIQUE INDEX events_id ON events (id);
-CREATE UNIQUE INDEX events_event_key ON events (event_key) WHERE event_key IS NOT NULL;
-CREATE UNIQUE INDEX events_fact_key ON events (fact_key) WHERE fact_key IS NOT NULL;
--- Facts are found by their key, which begins with the task.
-CREATE INDEX events_task ON events (task_id) WHERE fact_key IS NULL;
+) PARTITION BY RANGE (seq);
 CREATE INDEX events_taskless ON events (pruned, received_at) WHERE task_id IS NULL;
-CREATE INDEX events_waiting ON events (seq) WHERE fanned_out_at IS NULL AND standing = 'accepted';
+
+CREATE TABLE events_emptied PARTITION OF events FOR VALUES FROM (MINVALUE) TO (0) WITH (
+    autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000, autovacuum_analyze_scale_factor = 0.05);
+CREATE TABLE events_default PARTITION OF events DEFAULT WITH (
+    fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000,
+    autovacuum_analyze_scale_factor = 0.05);
+
+-- By what an event is known: its id, its `event_key`, and its `fact_key` (where it has none, its task and its id). So
+-- each is there once over all partitions, and is found without asking every one of them.
+CREATE TABLE facts (
+    key       text COLLATE "C" PRIMARY KEY,
+    event_seq bigint NOT NULL
+);
+
+-- The accepted events that are not fanned out yet.
+CREATE TABLE waiting (
+    event_seq   bigint PRIMARY KEY,
+    hold_until  bigint,
+    received_at bigint NOT NULL
+);
 
 -- Requests that are kept although they made no event of their own, or whose event alone would not show them.
 CREATE TABLE callbacks (
@@ -142,7 +162,7 @@ CREATE TABLE handlers (
 CREATE TABLE deliveries (
     seq         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     id          text COLLATE "C" NOT NULL,
-    event_seq   bigint NOT NULL REFERENCES events (seq),
+    event_seq   bigint NOT NULL,
     handler     text COLLATE "C" NOT NULL,
     run         bigint NOT NULL DEFAULT 1,
     state       text COLLATE "C" NOT NULL CHECK (
@@ -174,11 +194,13 @@ CREATE INDEX deliveries_parked ON deliveries (handler, key, due_at) WHERE state 
 CREATE INDEX deliveries_running ON deliveries (handler, key) WHERE state = 'running';
 CREATE INDEX deliveries_discarded ON deliveries (handler, event_seq, run) WHERE state = 'discarded';
 
--- One run of a delivery, written down when it has ended; while it runs, it is in its delivery.
+-- One run of a delivery, written down when it has ended; while it runs, it is in its delivery. Partitioned as events are.
+CREATE SEQUENCE attempts_seq;
 CREATE TABLE attempts (
-    seq          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    seq          bigint DEFAULT
+        (((extract(epoch FROM clock_timestamp()) * 1000)::bigint << 20) | (nextval('attempts_seq') & 1048575)) PRIMARY KEY,
     id           text COLLATE "C" NOT NULL,
-    delivery_seq bigint NOT NULL REFERENCES deliveries (seq),
+    delivery_seq bigint NOT NULL,
     number       bigint NOT NULL,
     worker       text COLLATE "C" NOT NULL,
     started_at   bigint NOT NULL,
@@ -188,8 +210,9 @@ CREATE TABLE attempts (
         outcome = 'released' OR outcome = 'snoozed' OR outcome = 'discarded'),
     error        text COLLATE "C",
     traceback    text COLLATE "C"
-);
+) PARTITION BY RANGE (seq);
 CREATE INDEX attempts_delivery ON attempts (delivery_seq);
+CREATE TABLE attempts_default PARTITION OF attempts DEFAULT;
 
 -- When attempts of a handler with a rate were begun, as long as its period looks back.
 CREATE TABLE starts (
@@ -201,7 +224,7 @@ CREATE TABLE starts (
 
 -- What a handler did once and for all with one event (`event.once`). Kept over retries and replays; goes with the event.
 CREATE TABLE steps (
-    event_seq bigint NOT NULL REFERENCES events (seq) ON DELETE CASCADE,
+    event_seq bigint NOT NULL,
     handler   text COLLATE "C" NOT NULL,
     name      text COLLATE "C" NOT NULL,
     attempt   text COLLATE "C" NOT NULL,
@@ -211,7 +234,7 @@ CREATE TABLE steps (
 
 -- A result that was stored before its URL ended: which one of its event, where, and what was written.
 CREATE TABLE results (
-    event_seq    bigint NOT NULL REFERENCES events (seq) ON DELETE CASCADE,
+    event_seq    bigint NOT NULL,
     position     bigint NOT NULL,
     stored_url   text COLLATE "C" NOT NULL,
     size         bigint NOT NULL,
@@ -273,8 +296,10 @@ ALTER TABLE deliveries SET (
 ALTER TABLE tasks SET (
     fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000,
     autovacuum_analyze_scale_factor = 0.05);
-ALTER TABLE events SET (
+ALTER TABLE facts SET (
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000, autovacuum_analyze_scale_factor = 0.05);
+-- Its rows are soon deleted, and what is next is found by walking past the dead ones.
+ALTER TABLE waiting SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000);
 ALTER TABLE handlers SET (fillfactor = 50);
 ALTER TABLE processes SET (fillfactor = 50);
 ALTER TABLE probe SET (fillfactor = 50);
