@@ -1,10 +1,11 @@
 """A fault hook at the ledger boundary: a process that kills itself at its n-th step there, as a power cut would.
 
-Steps are, on every connection, the moments before BEGIN, before COMMIT and after COMMIT, and around a checkpoint. They
-are numbered. Steps with a name only are the call and the return of every method of the ledger that may write, where
-nothing changes that was not so at the step before. Each is written into a trail before anything dies, so that a test
-can tell where that was. Nothing here knows one method from another, but for those that only read. `forking` calls
-`prepare` in every process that it makes; without the variables it does nothing.
+Steps are, on each connection that writes, the moments before BEGIN, before COMMIT and after COMMIT, around a checkpoint
+of SQLite, and before each statement of PostgreSQL, where each one travels. They are numbered. Steps with a name only
+are the call and the return of every method of the ledger that may write, where nothing changes that was not so at the
+step before. Each is written into a trail before anything dies, so that a test can tell where that was. Nothing here
+knows one method from another, but for those that only read. `forking` calls `prepare` in every process that it makes;
+without the variables it does nothing.
 """
 
 import functools
@@ -19,18 +20,21 @@ from typing import Any
 
 import time_machine
 
-from ringback.ledger import Ledger
+from ringback.ledger import Ledger, postgres
+from ringback.ledger.postgres import connection, link, schema
+from ringback.ledger.postgres.commits import BEGIN
 from ringback.ledger.sqlite import SqliteLedger, heart
 from ringback.model import Receipt
 
 TRAIL = "RINGBACK_TEST_TRAIL"  # the file that the steps are written into
 CRASH_AT = "RINGBACK_TEST_CRASH_AT"  # the number of a step; or "method: phase", for the first of that name
-AHEAD_SECONDS = "RINGBACK_TEST_AHEAD_SECONDS"  # how far the clock of this process is ahead
+AHEAD_SECONDS = "RINGBACK_TEST_AHEAD_SECONDS"  # how far the clock of this process is ahead, and the server's with it
+ASTRAY_SECONDS = "RINGBACK_TEST_ASTRAY_SECONDS"  # how far it is ahead of all others
 
 READS = frozenset({"changed", "deliveries", "due_sends", "events", "processes", "report", "story", "summary", "tasks"})
 BEAT = "beat_from_thread"
 PHASES = ("called", "begin", "commit", "committed", "done")  # of everything that is written
-NUMBERED = frozenset({"begin", "commit", "committed", "checkpoint", "checkpointed"})
+NUMBERED = frozenset({"begin", "statement", "commit", "committed", "checkpoint", "checkpointed"})
 Method = Callable[..., Any]
 
 
@@ -57,8 +61,10 @@ def is_step(step: str, wanted: str | None) -> bool:
 
 def prepare(environ: Mapping[str, str]) -> None:
     """Move the clock and lay the mines, as far as the environment wants it."""
-    if ahead := environ.get(AHEAD_SECONDS):
-        time_machine.travel(datetime.now(UTC) + timedelta(seconds=float(ahead)), tick=True).start()
+    if seconds := environ.get(AHEAD_SECONDS) or environ.get(ASTRAY_SECONDS):
+        time_machine.travel(datetime.now(UTC) + timedelta(seconds=float(seconds)), tick=True).start()
+    if AHEAD_SECONDS in environ:
+        link.Clock.ahead = timedelta()  # type: ignore[assignment, method-assign]
     if trail := environ.get(TRAIL):
         _Steps(trail, environ.get(CRASH_AT)).watch()
 
@@ -77,10 +83,44 @@ class _Steps:
     def watch(self) -> None:
         """Put the hooks in."""
         for name in writes(Ledger):
-            setattr(SqliteLedger, name, self._wrapped(name, getattr(SqliteLedger, name)))
+            for engine in (SqliteLedger, postgres.PostgresLedger):
+                setattr(engine, name, self._wrapped(name, getattr(engine, name)))
         heart.beat = self._wrapped_in_thread(heart.beat)
-        connection = type("_WatchedConnection", (_Watched,), {"reach": staticmethod(self._reach)})
-        sqlite3.connect = functools.partial(sqlite3.connect, factory=connection)  # type: ignore[assignment]
+        postgres.beat_from_thread = self._wrapped_in_thread(postgres.beat_from_thread)
+        self._watch_postgres()
+        watched = type("_WatchedConnection", (_Watched,), {"reach": staticmethod(self._reach)})
+        sqlite3.connect = functools.partial(sqlite3.connect, factory=watched)  # type: ignore[assignment]
+
+    def _watch_postgres(self) -> None:
+        command, execute, take = connection.Connection.command, connection.Connection.execute, schema._take
+        writing = threading.local()  # whether this thread is in a transaction that writes
+
+        def commanded(db: connection.Connection, text: str) -> None:
+            commits = getattr(writing, "now", False) and text.endswith("COMMIT")
+            if text == BEGIN:
+                self._reach("begin")
+                writing.now = True
+            if commits:
+                self._reach("commit")
+            command(db, text)
+            if commits:
+                self._reach("committed")
+                writing.now = False
+
+        def executed(db: connection.Connection, statement: str, values: Any = ()) -> connection.Cursor:
+            if getattr(writing, "now", False):
+                self._reach("statement")
+            return execute(db, statement, values)
+
+        def taken(*arguments: Any) -> bool:
+            self._reach("begin")
+            done = take(*arguments)
+            self._reach("commit")
+            return done
+
+        connection.Connection.command = commanded  # type: ignore[method-assign, assignment]
+        connection.Connection.execute = executed  # type: ignore[method-assign, assignment]
+        schema._take = taken  # type: ignore[assignment]
 
     def _reach(self, phase: str, method: str | None = None) -> None:
         with self._lock:

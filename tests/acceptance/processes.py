@@ -130,6 +130,8 @@ class Site:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for process in self.processes:
+            if process.is_alive():  # with its scribe, which may wait for something that only a test lets go
+                os.killpg(process.popen.pid, signal.SIGKILL)
             process.kill()
 
     def set(self, **settings: object) -> None:

@@ -1,7 +1,8 @@
 """`kill -9` between every two ledger steps of the three journeys: after a restart nothing is lost, twice, or stuck.
 
 Each journey is begun again and again, and dies at its first step, at its second, and so on, until one comes through.
-What must be true after a crash is told from the trail of steps that the dead one left, not from the ledger alone.
+What must be true after a crash is told from the trail of steps that the dead one left, not from the ledger alone. On
+PostgreSQL one of six steps is a sample of them; RINGBACK_TEST_KILLS, set to anything (`make torture`), has them all.
 """
 
 import hashlib
@@ -12,7 +13,8 @@ import signal
 import socket
 import sys
 from collections import Counter
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -22,13 +24,24 @@ from tests.acceptance.crashing import BEAT, PHASES, READS, TRAIL, is_step, publi
 from tests.acceptance.forking import Forked, Zygote
 from tests.acceptance.processes import Site, wait_until
 from tests.acceptance.pushes import Answer, body_of, get, path_of, post
-from tests.acceptance.stages import KILLED, At, Crashes, Stage
+from tests.acceptance.stages import KILLED, WHOLE, At, Crashes, Stage, is_postgres
+from tests.ledger.server import bare_database
 from tests.results.films import films
 
 pytestmark = pytest.mark.slow
 
 SEND_LEASE = 40.0  # seconds: more than the request's 2 and the slack of 30, after which a claim may be taken over
 WORKER_LEASE = 31.0  # more than six heartbeats of 5 s, after which a worker is dead
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    """Give an empty site on each engine."""
+    with ExitStack() as stack:
+        made = stack.enter_context(Site(tmp_path, scribe="never"))  # whose steps no hook would see
+        if request.param == "postgres":
+            made.set(database_url=stack.enter_context(bare_database()))
+        yield made
 
 
 @pytest.fixture
@@ -56,7 +69,7 @@ def _poll_until_told(stage: Stage, wanted: int) -> None:
         stage.finish("poll", "--once", ahead=lease * SEND_LEASE)
         if len(stage.rows("SELECT 1 FROM tasks WHERE state = 'completed'")) == wanted:
             return
-    raise AssertionError([dict(row) for row in stage.rows("SELECT * FROM tasks")])
+    raise AssertionError(stage.rows("SELECT * FROM tasks"))
 
 
 def _check_told_once(stage: Stage, tasks: int) -> None:
@@ -127,7 +140,7 @@ def test_a_submission_without_idempotency_dies_at_every_step(
         return died
 
     crashes = Crashes.of(play, tmp_path / "stages", site, writes(SubmitterLedger) | {"enlist_keys"})
-    assert sum(map(_is_in_doubt, crashes.trails)) >= len(PHASES)
+    assert sum(map(_is_in_doubt, crashes.trails)) >= (len(PHASES) if WHOLE or not is_postgres(site) else 1)
     _print(capsys, f"a submission to reapi: {crashes}, {sum(map(_is_in_doubt, crashes.trails))} of them in doubt")
 
 
@@ -200,7 +213,8 @@ def test_a_receiver_dies_at_every_step(site: Site, tmp_path: Path, capsys: pytes
         return died
 
     crashes = Crashes.of(play, tmp_path / "stages", site, writes(IntakeLedger) - {"record", "reject"} | {"enlist_keys"})
-    assert {"open: begin", "open: commit", "open: committed"} <= {trail[-1] for trail in crashes.trails}
+    opening = {"open: begin", "open: commit"} | (set() if is_postgres(site) else {"open: committed"})
+    assert opening <= {trail[-1] for trail in crashes.trails} or (is_postgres(site) and not WHOLE)
     _print(capsys, f"a receiver: {crashes}")
 
 
@@ -315,7 +329,8 @@ def test_storing_a_result_dies_at_every_step(site: Site, tmp_path: Path, capsys:
             died = stage.died(stage.start("work", "--once", crash_at=at, heartbeat_seconds=0.1), at)
             path = kept / "task_film" / "0.mp4"
             written = stage.rows("SELECT stored_url, size FROM results")
-            assert not written or any(is_step(step, "keep_result: committed") for step in stage.trail)
+            # The heartbeat, on a thread of its own, may die while the other waits for the answer to its COMMIT.
+            assert not written or any(is_step(step, "keep_result: commit") for step in stage.trail)
             assert written or "keep_result: done" not in stage.trail
             assert not path.exists() or path.read_bytes() == whole
             assert path.exists() or not written

@@ -3,6 +3,7 @@
 import http.client
 import resource
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -64,9 +65,7 @@ def test_after_a_disk_that_stood_still_fewer_are_let_in(site: Site, tmp_path: Pa
     for most in (FIRST, FIRST - 1):
         gate.shut()
         waiting = crowd(site, begin, f"to_{most}", FIRST + MORE)
-        wait_until(
-            "enough are turned away", lambda crowd=waiting, most=most: len(answered([*crowd])) >= len(crowd) - most
-        )
+        wait_until("enough are turned away", partial(many_answered, waiting, len(waiting) - most))
         turn_over(site)
         refused = answered([*waiting])
         assert LEAST <= len(waiting) - len(refused) <= most
@@ -78,6 +77,11 @@ def test_after_a_disk_that_stood_still_fewer_are_let_in(site: Site, tmp_path: Pa
 def crowd(site: Site, send: Send, name: str, count: int) -> set[http.client.HTTPConnection]:
     """Send so many callbacks, each on a connection of its own."""
     return {send(site.port, path_of(f"task_{name}_{n}"), body_of(f"p-{name}-{n}")) for n in range(count)}
+
+
+def many_answered(crowd: set[http.client.HTTPConnection], count: int) -> bool:
+    """Tell whether so many have an answer."""
+    return len(answered([*crowd])) >= count
 
 
 def turned_away(crowd: set[http.client.HTTPConnection], count: int) -> set[http.client.HTTPConnection]:
