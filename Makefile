@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 READY := .venv/.ready
 PEERS := .venv/peers/.ready
-PURE := ringback/model.py,ringback/lifecycle.py,ringback/retry.py,ringback/ledger/fold.py,ringback/ledger/task_row.py,ringback/ledger/expectations.py,ringback/ledger/turns.py,ringback/ledger/patterns.py,ringback/results/naming.py,ringback/outbound/guard.py,ringback/providers/*
+PURE := ringback/model.py,ringback/lifecycle.py,ringback/retry.py,ringback/ledger/fold.py,ringback/ledger/task_row.py,ringback/ledger/expectations.py,ringback/ledger/turns.py,ringback/ledger/patterns.py,ringback/ledger/gathering.py,ringback/results/naming.py,ringback/outbound/guard.py,receiver/web/admission.py,ringback/cli/renewal.py,ringback/providers/*
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYTHONDONTWRITEBYTECODE =  # without its bytecode, each of a thousand processes compiles everything again
 
@@ -57,13 +57,8 @@ oracles: $(READY)  ## the official libraries asked at length: other requests eac
 run: $(READY)  ## receiver, worker and poller in one process
 	@$(BIN)/ringback up
 
-bench: $(READY) $(PEERS)  ## callbacks and deliveries per second and their latency, beside others; what verifying costs
-	@$(BIN)/python -m bench.ingest
-	@$(BIN)/python -m bench.verify
-	@$(BIN)/python -m bench.process
-	@$(BIN)/python -m bench.process --claims
-	@$(BIN)/python -m bench.latency
-	@$(BIN)/python -m bench.notice --no-write
+bench: $(READY) $(PEERS)  ## all benchmarks in one run, beside others; writes docs/benchmarks and the README's table
+	@$(BIN)/python -m bench
 
 peers: $(PEERS)  ## the tools that `make bench` compares with, in an environment of their own
 

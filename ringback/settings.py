@@ -98,7 +98,13 @@ class Settings:
     max_inflight_bytes: int = _knob(read.integer(1024, 1 << 32), "Largest sum of callback bodies being read.", 64 << 20)
     body_timeout_seconds: float = _knob(read.seconds(0.05, 300), "How long a callback body may take to arrive.", 10.0)
     commit_timeout_seconds: float = _knob(
-        read.seconds(0.05, 60), "How long a callback waits for its commit before 503.", 5.0
+        read.seconds(0.05, 60), "How long a callback waits for its commit before 503.", 2.5
+    )
+    scribe: str = _knob(
+        read.choice("auto", "always", "never"),
+        "Whether `serve` stores callbacks in a process of its own, which a second core makes worth while; "
+        "`auto`: where there are two.",
+        "auto",
     )
     tolerance_seconds: int = _knob(read.integer(1, 86_400), "How far a signed timestamp may be from our clock.", 300)
     dedup_days: int = _knob(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from ringback.ledger.actions import Action, Cancel, Discard, Done, Query, Replay, ReplayEvents
 from ringback.ledger.budgets import Budget, budget_of
@@ -38,8 +39,12 @@ from ringback.ledger.retention import Keep, Prune, Pruned
 from ringback.ledger.sqlite import SqliteLedger, heart
 from ringback.ledger.turns import Keyless, Process, Rate, Registration, Settled, Share, Turn, Turned, Work
 from ringback.ledger.upkeep import require_driver
+from ringback.ledger.wire import Order
 from ringback.model import Delivery
 from ringback.settings import Settings
+
+if TYPE_CHECKING:
+    from ringback.ledger.postgres import PostgresLedger
 
 __all__ = [
     "EXPIRES_SOON",
@@ -106,14 +111,32 @@ __all__ = [
 ]
 
 
-async def open_ledger(settings: Settings, *, create: bool = False) -> Ledger:
+async def open_ledger(settings: Settings, *, create: bool = False, apart: bool = False) -> Ledger:
     """Open the ledger that the settings name, making it first where `create` allows it.
+
+    With `apart` what comes in is written by a process of its own, which ends with this ledger.
 
     Raises:
         LedgerMissing: there is none at that place; names the absolute path.
         LedgerMismatch: it has another schema version.
         LedgerUnavailable: it cannot be opened right now.
     """
+    ledger = await _opened(settings, create)
+    if apart:
+        ledger.employ(
+            Order(
+                database_url=settings.database_url,
+                path=str(settings.database_path) if settings.embedded else None,
+                dedup_days=settings.dedup_days,
+                log_level=settings.log_level,
+                log_format=settings.log_format,
+                secrets=tuple(settings.secret_values()),
+            )
+        )
+    return ledger
+
+
+async def _opened(settings: Settings, create: bool) -> "SqliteLedger | PostgresLedger":
     if not settings.embedded:
         require_driver()
         from ringback.ledger.postgres import PostgresLedger

@@ -73,7 +73,7 @@ def _found(kind: str, entries: list[_Media]) -> list[tuple[str, str, int | None]
     return [
         (kind, url, entry.expires_at)
         for entry in entries
-        for url in (entry.url if type(entry.url) is list else (entry.url,))
+        for url in (entry.url if isinstance(entry.url, list) else (entry.url,))
     ]
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from ringback.errors import LedgerMismatch, NotFound
 from ringback.ledger import Ledger, Query
+from ringback.ledger.sqlite import matching
 from ringback.ledger.upkeep import forget_key
 from ringback.model import DeliveryState, EventType, Kind, Outcome, Source, TaskState, Trust
 
@@ -112,7 +113,8 @@ async def test_lists_are_filtered_newest_first(ledger: Ledger) -> None:
     assert await events() == ["task_b", "task_a"]
     assert await events(type="task.completed") == await events(event_id=work.event.id) == ["task_a"]
     assert await events(task_id="task_b") == await events(provider="reapi") == ["task_b"]
-    assert await events(ids=(work.event.id,)) == ["task_a"]
+    assert await events(ids=(work.event.id,)) == await events(event_id=work.event.id, task_id="task_a") == ["task_a"]
+    assert await events(event_id=work.event.id, task_id="task_b") == await events(task_id="task_b", type="task.x") == []
     assert await deliveries() == 4
     assert await deliveries(handler="g") == await deliveries(event_id=work.event.id) == 2
     assert await deliveries(task_id="task_a", handler="h") == 1
@@ -121,8 +123,59 @@ async def test_lists_are_filtered_newest_first(ledger: Ledger) -> None:
     assert await deliveries(ids=(work.delivery.id,)) == 1
 
 
+async def test_the_few_that_have_not_succeeded_are_listed_by_their_state_however_they_wait(ledger: Ledger) -> None:
+    """What is due, runs, was given up or waits behind another of its key is found by an index of its own."""
+    await working(ledger, "g", "h")
+    for name in "abc":
+        await submitted(ledger, f"task_{name}", f"p-{name}")
+        await ledger.record(fact(COMPLETED, f"task_{name}", f"p-{name}"))
+    await fan_out(ledger, NOW, 10)
+    first, second, _ = await claim(ledger, "g")
+    await settle(ledger, [ended(first, Outcome.FAILED, DeliveryState.DISCARDED, error="x")])
+    await settle(ledger, [ended(second, Outcome.SUCCEEDED, DeliveryState.SUCCEEDED)])
+
+    async def listed(state: str | None) -> list[str]:
+        return [owed.delivery.id for owed in await ledger.deliveries(Query(state=state))]
+
+    by_state = {state: await listed(state) for state in DeliveryState}
+    assert {state.value: len(found) for state, found in by_state.items()} == {
+        "pending": 3, "running": 1, "succeeded": 1, "discarded": 1, "cancelled": 0
+    }  # fmt: skip
+    assert sorted(one for found in by_state.values() for one in found) == sorted(await listed(None))
+    assert by_state[DeliveryState.DISCARDED] == [first.delivery.id]
+    assert by_state[DeliveryState.PENDING] == [
+        one for one in await listed(None) if one in by_state[DeliveryState.PENDING]
+    ]
+
+
+async def test_of_many_waiting_deliveries_the_newest_are_listed(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are too many to be found first, they are soon come upon: the list is the same."""
+    await working(ledger, "g", "h")
+    for name in "abc":
+        await submitted(ledger, f"task_{name}", f"p-{name}")
+        await ledger.record(fact(COMPLETED, f"task_{name}", f"p-{name}"))
+    await fan_out(ledger, NOW, 10)
+    query = Query(state="pending", limit=4)
+    few = await ledger.deliveries(query)
+    monkeypatch.setattr(matching, "MOST", 5)
+    assert await ledger.deliveries(query) == few
+    assert len(few) == 4
+
+
+async def test_a_provider_id_is_found_whichever_provider_has_given_it(ledger: Ledger) -> None:
+    """Providers are gone through one after the other; where two have the same id, either is an answer."""
+    for name, provider in (("a", "qingbo"), ("b", "reapi"), ("c", "standard")):
+        await submitted(ledger, f"task_{name}", f"p-{name}", provider=provider)
+    for name in "abc":
+        assert (await ledger.story(f"p-{name}")).task.id == f"task_{name}"
+
+
 async def test_story_is_found_by_any_name(ledger: Ledger) -> None:
     """A task's story is found by our id, the user's key or the provider's id, ours first."""
+    with pytest.raises(NotFound, match="p-a"):
+        await ledger.story("p-a")
     await submitted(ledger, "task_a", "p-a", key="k")
     await ledger.add_task(new_task("task_b", key="task_a"))
     for name in ("task_a", "k", "p-a"):

@@ -19,7 +19,7 @@ def fill(receiver: Receiver) -> None:
 
 
 async def test_an_overload_is_no_trouble_of_the_ledger(receiver: Receiver) -> None:
-    """Who comes too much gets 503 and is counted; the receiver stays ready, and takes the next one when one has left."""
+    """Who comes too much gets 503 and is counted; the receiver stays ready, and takes the next when one has left."""
     fill(receiver)
     refused = await receiver.push()
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")

@@ -69,7 +69,7 @@ class SqliteLedger(Methods):
             if create:
                 _make_private(path)
             connection = await _connect(path, "rwc" if create else "rw", connections)
-            await in_thread(connection, _prepare, lock, path, create)
+            await in_thread(connection, prepare, lock, path, create)
             reader = await _connect(path, "rw", connections)
             await in_thread(reader, sqlite3.Connection.executescript, READER_SETUP)
         except BaseException as error:
@@ -77,7 +77,7 @@ class SqliteLedger(Methods):
                 await close_locked(opened, lock)
             lock.close()
             if isinstance(error, sqlite3.Error):
-                raise _unopened(path, error) from error
+                raise unopened(path, error) from error
             raise
         return cls(lock, connection, reader, timedelta(days=dedup_days))
 
@@ -154,15 +154,19 @@ def _make_private(path: Path) -> None:
         raise LedgerUnavailable(f"{path}: cannot be made ({error.strerror}); check the folder") from error
 
 
+def address(path: Path, mode: str) -> dict[str, Any]:
+    """Give what a connection is opened with."""
+    uri = f"file:{quote(str(path))}?mode={mode}"
+    return {"database": uri, "uri": True, "isolation_level": None, "cached_statements": 256}
+
+
 async def _connect(path: Path, mode: str, opened: list[aiosqlite.Connection]) -> aiosqlite.Connection:
-    connection = await aiosqlite.connect(
-        f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, cached_statements=256
-    )
+    connection = await aiosqlite.connect(**address(path, mode))
     opened.append(connection)
     return connection
 
 
-def _prepare(db: sqlite3.Connection, lock: FileLock, path: Path, create: bool) -> None:
+def prepare(db: sqlite3.Connection, lock: FileLock, path: Path, create: bool) -> None:
     """Set a connection up, make the tables where there are none, check the version; in the connection's thread."""
     with lock.held():
         empty = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
@@ -174,7 +178,8 @@ def _prepare(db: sqlite3.Connection, lock: FileLock, path: Path, create: bool) -
             schema.create(db)
 
 
-def _unopened(path: Path, error: sqlite3.Error) -> LedgerError:
+def unopened(path: Path, error: sqlite3.Error) -> LedgerError:
+    """Say in our words why a database could not be opened."""
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
         return LedgerMismatch(f"{path}: not a SQLite database; name another file in RINGBACK_DATABASE_URL")
     known = trouble(error)
@@ -183,14 +188,15 @@ def _unopened(path: Path, error: sqlite3.Error) -> LedgerError:
 
 async def close_locked(connection: aiosqlite.Connection, lock: FileLock) -> None:
     """Close a connection inside the lock, since the last one to close checkpoints; without it if it cannot be had."""
-
-    def close(db: sqlite3.Connection) -> None:
-        try:
-            with lock.held():
-                db.close()
-        except LedgerUnavailable as error:
-            log.warning("ledger.closed_unlocked", error=str(error))
-            db.close()
-
-    await in_thread(connection, close)
+    await in_thread(connection, close_under, lock)
     await connection.close()
+
+
+def close_under(db: sqlite3.Connection, lock: FileLock) -> None:
+    """Do the same in the connection's own thread."""
+    try:
+        with lock.held():
+            db.close()
+    except LedgerUnavailable as error:
+        log.warning("ledger.closed_unlocked", error=str(error))
+        db.close()

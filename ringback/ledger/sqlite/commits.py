@@ -28,6 +28,8 @@ TURN_SECONDS = 0.05  # then whoever wants to read on the write connection has a 
 IMPATIENT_SECONDS = 0.2  # how long to wait for the lock after it was not to be had
 CHECKPOINT_IDLE_SECONDS = 1.0
 CHECKPOINT_REQUESTS = 2_000  # so many writes, some 5 MiB of WAL, then it is copied into the database
+SELDOM = 4  # times as many where each of a checkpoint's three fsyncs takes long…
+SLOW_SECONDS = 0.003  # …as the last commit did
 BATCH_COST = 12  # a batch touches about as many pages by itself as so many requests: alone 34 kB, among 64 under 3 kB
 
 # What one record can do to a statement; any other error means that trying again later may well help.
@@ -100,6 +102,7 @@ class Commits:
         self._tell = tell
         self._last = 0  # how many were in the last batch
         self.batch: list[Request] = []  # what is being written
+        self.commit_seconds = 0.0  # how long the last commit took to be on disk
 
     def transaction(self, connection: Any, operations: Operations) -> tuple[list[Sequence[Any]], bool]:
         """Run one batch; tells also whether it changed anything.
@@ -136,7 +139,7 @@ class Commits:
             size = min(BATCH_BOUND, len(self._waiting), (len(self._waiting) + self._last + 1) // 2)
             self.batch = self._take(size)
             self._last = size
-            self._write(connection, self.batch)
+            self.commit(connection, self.batch)
             self.tidy(connection)
         self.batch = []
 
@@ -147,7 +150,7 @@ class Commits:
                 taken.append(self._waiting.popleft())
         return taken
 
-    def _write(self, connection: Any, batch: list[Request]) -> LedgerUnavailable | None:
+    def commit(self, connection: Any, batch: list[Request]) -> LedgerUnavailable | None:
         """Write one batch; gives the trouble where the database cannot be used at all."""
         operations: dict[Operation, list[Request]] = {}
         for request in batch:
@@ -162,7 +165,7 @@ class Commits:
                 self._tell([(batch[0], self.verdict(error))], False)
                 return None
             for place, request in enumerate(batch, 1):
-                if (unavailable := self._write(connection, [request])) is not None:
+                if (unavailable := self.commit(connection, [request])) is not None:
                     self._tell([(rest, unavailable) for rest in batch[place:]], False)
                     return unavailable
         else:
@@ -200,7 +203,9 @@ class SqliteCommits(Commits):
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 answers = [op(connection, [request.item for request in reqs]) for op, reqs in operations.items()]
+                began = time.perf_counter()
                 connection.execute("COMMIT")
+                self.commit_seconds = time.perf_counter() - began
             except BaseException as error:
                 if connection.in_transaction:
                     with contextlib.suppress(sqlite3.Error):  # the first error is the one to tell
@@ -216,7 +221,7 @@ class SqliteCommits(Commits):
 
     def tidy(self, connection: sqlite3.Connection) -> None:
         """Checkpoint where enough was written."""
-        if self._dirty >= CHECKPOINT_REQUESTS:
+        if self._dirty >= CHECKPOINT_REQUESTS * (SELDOM if self.commit_seconds >= SLOW_SECONDS else 1):
             self.rest(connection)
 
     def rest_seconds(self) -> float | None:

@@ -15,6 +15,7 @@ from ringback.errors import BudgetExceeded, LedgerUnavailable
 from ringback.ledger.actions import Action, Done, Query
 from ringback.ledger.budgets import Budget
 from ringback.ledger.costs import Costs, Differing, Spending
+from ringback.ledger.courier import Courier
 from ringback.ledger.expectations import Expected, Learn, Learned, Pushes
 from ringback.ledger.protocol import Owed, Sent, Story, Summary, Waiter
 from ringback.ledger.reporting import Ask
@@ -36,6 +37,7 @@ from ringback.ledger.sqlite import (
 from ringback.ledger.sqlite import turn as turns
 from ringback.ledger.sqlite.writer import Writer
 from ringback.ledger.turns import NO_HANDLERS, Process, Registration, Turn, Turned
+from ringback.ledger.wire import Order
 from ringback.model import Arrival, Attempt, Delivery, Event, Receipt, Task
 
 Answer = TypeVar("Answer")
@@ -62,6 +64,7 @@ class Methods:
         self._watcher: asyncio.Task[None] | None = None
         self._dedup = dedup
         self._till = costs.Till()
+        self._courier: Courier | None = None
         self._closed = False
 
     async def _read(self, function: Callable[..., Answer], *arguments: Any) -> Answer:
@@ -78,14 +81,30 @@ class Methods:
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
+        if self._courier is not None:
+            await self._courier.close()
+
+    def employ(self, order: Order) -> None:
+        """Have arrivals written by a process of its own from now on, as soon as it is there."""
+
+        def rescue(waiter: Waiter, arrival: Arrival) -> None:
+            self._writer.put(self._record, arrival, waiter)
+
+        self._courier = Courier(order, rescue, self._tell)
 
     def record(self, arrival: Arrival, *, timeout_seconds: float | None = None) -> "asyncio.Future[Receipt]":
         """Store one arrival."""
-        return self._writer.submit(self._record, arrival, timeout_seconds)
+        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        self._put(future, arrival, timeout_seconds)
+        return future
 
     def record_for(self, waiter: Waiter, arrival: Arrival, *, timeout_seconds: float) -> None:
         """Store one arrival, and tell the waiter."""
-        self._writer.put(self._record, arrival, waiter, timeout_seconds)
+        self._put(waiter, arrival, timeout_seconds)
+
+    def _put(self, waiter: Waiter, arrival: Arrival, timeout_seconds: float | None) -> None:
+        if self._courier is None or not self._courier.put(waiter, arrival, timeout_seconds):
+            self._writer.put(self._record, arrival, waiter, timeout_seconds)
 
     def _record(self, db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
         return intake.record(db, arrivals, self._dedup)

@@ -88,9 +88,10 @@ def save_sends(db: sqlite3.Connection, sent: Sequence[Sent], record: Record) -> 
     ]
     refused = [[s.task_id, rows.plain(s.note)] for s in sent if s.reading is not None and s.reading.provider_id is None]
     unanswered = [_unanswered(item) for item in sent if item.reading is None]
-    for name, data in (("save_accepted", accepted), ("save_refused", refused), ("save_unanswered", unanswered)):
+    saved = (SQL["save_accepted"], accepted), (SQL["save_refused"], refused), (SQL["save_unanswered"], unanswered)
+    for statement, data in saved:
         if data:
-            db.execute(SQL[name], {"rows": rows.parameter(data)})
+            db.execute(statement, {"rows": rows.parameter(data)})
     stored = {task.id: task for task in whole(db, [item.task_id for item in sent])}
     known = stored.keys() - problems.keys()
     if final := [_arrival(item, stored[item.task_id]) for item in sent if _is_final(item) and item.task_id in known]:
