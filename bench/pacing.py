@@ -76,7 +76,7 @@ class _Sender:
     def __init__(self, port: int, connections: int) -> None:
         self._port = port
         self._connections = connections
-        self._free: list[_Connection] = []
+        self._free: deque[_Connection] = deque()  # each in its turn: one that rests for 5 s is closed
         self._waiting: deque[tuple[bytes, float]] = deque()
         self._under_way = 0
         self._all_answered = asyncio.Event()
@@ -105,7 +105,7 @@ class _Sender:
         self.sent.lags.append((now - due) * 1000)
         self._under_way += 1
         if self._free:
-            self._free.pop().ask(request, now)
+            self._free.popleft().ask(request, now)
         else:
             self._waiting.append((request, now))
 

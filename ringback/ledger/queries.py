@@ -8,6 +8,7 @@ are; PostgreSQL looks up by the key what it runs in their place.
 """
 
 import re
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -15,7 +16,8 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any, Self
 
-LARGEST = 64  # rows of one statement
+LARGEST = 64  # rows of one statement of SQLite, each of which is a text of its own
+LARGEST_ELSEWHERE = 1000  # where one text takes any number of them
 ROW = re.compile(r"VALUES (\([?, ]+\))")
 NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
@@ -47,21 +49,23 @@ def load(file: str) -> Mapping[str, Statement]:
     return MappingProxyType({name: Statement(sql.strip(), f"{stem}.{name}") for name, sql in found})
 
 
-def chunks(statement: Statement, rows: Sequence[Sequence[Any]]) -> Iterator[tuple[Statement, list[Any]]]:
+def chunks(db: Any, statement: Statement, rows: Sequence[Sequence[Any]]) -> Iterator[tuple[Statement, list[Any]]]:
     """Give the statement for these rows, with their values in a list.
 
     One if it can be: with each, the interpreter lock changes hands between the threads several times.
     """
+    most = LARGEST if isinstance(db, sqlite3.Connection) else LARGEST_ELSEWHERE
     start = 0
     while start < len(rows):
-        size = min(LARGEST, len(rows) - start)
-        yield repeated(statement, size), [value for row in rows[start : start + size] for value in row]
+        size = min(most, len(rows) - start)
+        made = repeated(statement, size) if most == LARGEST else Statement(statement, statement.key, size)
+        yield made, [value for row in rows[start : start + size] for value in row]
         start += size
 
 
 def execute_many(db: Any, statement: Statement, rows: Iterable[Sequence[Any]]) -> None:
     """Execute a statement that gives nothing back for all of these rows; for none, not at all."""
-    for text, values in chunks(statement, list(rows)):
+    for text, values in chunks(db, statement, list(rows)):
         db.execute(text, values)
 
 

@@ -25,7 +25,7 @@ UNION ALL
  ORDER BY due_at, seq LIMIT 1)
 
 -- name: next_event
-SELECT min(coalesce(hold_until, received_at)) FROM events WHERE fanned_out_at IS NULL AND standing = 'accepted'
+SELECT min(coalesce(hold_until, received_at)) FROM waiting
 
 -- name: claim_deliveries
 UPDATE deliveries SET
@@ -35,8 +35,10 @@ FROM jsonb_array_elements(%(rows)s)
 WHERE deliveries.seq = (value ->> 0)::bigint
 
 -- name: events_with_tasks
-SELECT e.*, t.* FROM events e LEFT JOIN tasks t ON t.id = e.task_id
-WHERE e.seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint))
+-- Each by itself: so it is looked for in its own partition only, whatever the planner believes about the others.
+SELECT e.*, t.* FROM json_array_elements_text(%(events)s)
+CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = value::bigint LIMIT 1) e
+LEFT JOIN LATERAL (SELECT * FROM tasks WHERE id = e.task_id LIMIT 1) t ON true
 
 -- name: count_running
 SELECT count(*) FROM deliveries WHERE handler = %(handler)s AND state = 'running'
@@ -64,14 +66,16 @@ WHERE deliveries.seq = (value ->> 0)::bigint
 -- What one handler is still owed of these tasks, whatever it waits for.
 SELECT e.task_id, e.status, d.event_seq, d.seq, d.key, d.state = 'running'
 FROM json_array_elements_text(%(tasks)s)
-JOIN events e ON e.fact_key > value || ':' AND e.fact_key < value || ';'
-JOIN deliveries d ON d.event_seq = e.seq
-WHERE d.handler = %(handler)s AND (d.state = 'pending' OR d.state = 'running')
+CROSS JOIN LATERAL (SELECT event_seq FROM facts WHERE key > value || ':' AND key < value || ';' OFFSET 0) f
+CROSS JOIN LATERAL (SELECT task_id, status, fact_key FROM events WHERE seq = f.event_seq LIMIT 1) e
+CROSS JOIN LATERAL (SELECT * FROM deliveries WHERE event_seq = f.event_seq OFFSET 0) d
+WHERE e.fact_key IS NOT NULL AND d.handler = %(handler)s AND (d.state = 'pending' OR d.state = 'running')
 
 -- name: tasks_of_events
 -- Facts alone have an order.
-SELECT seq, task_id FROM events
-WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint)) AND fact_key IS NOT NULL
+SELECT e.seq, e.task_id FROM json_array_elements_text(%(events)s)
+CROSS JOIN LATERAL (SELECT seq, task_id, fact_key FROM events WHERE seq = value::bigint LIMIT 1) e
+WHERE e.fact_key IS NOT NULL
 
 -- name: starts
 -- What began within the period, oldest first.

@@ -6,11 +6,23 @@ SELECT name, patterns, since, catch_up FROM handlers
 -- name: waiting_events
 -- Never a cursor over ids: an event that was held, or written late by another process, is found all the same. Whole
 -- rows, since most of them begin right away; no more are asked for than can begin. Others skip what is locked here.
+-- What is found is fanned out in the same transaction, so it is marked right away: to find it twice, and to lock it
+-- first, would cost more than to write it. It is given as it was before.
 -- A NUL that a form may quote is no JSON for PostgreSQL, and must not hold up everything.
-SELECT e.*, t.*, replace(t.form, '\u0000', '')::json ->> 'model' FROM events e LEFT JOIN tasks t ON t.id = e.task_id
-WHERE e.fanned_out_at IS NULL AND e.standing = 'accepted' AND (e.hold_until IS NULL OR e.hold_until <= %(now)s)
-ORDER BY e.seq LIMIT %(limit)s
-FOR NO KEY UPDATE OF e SKIP LOCKED
+WITH taken AS MATERIALIZED (
+    DELETE FROM waiting WHERE event_seq = ANY (ARRAY(
+        SELECT event_seq FROM waiting WHERE hold_until IS NULL OR hold_until <= %(now)s
+        ORDER BY event_seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+    RETURNING event_seq),
+marked AS (
+    UPDATE events SET fanned_out_at = %(now)s
+    WHERE seq = ANY (ARRAY(SELECT event_seq FROM taken))
+      AND seq >= (SELECT min(event_seq) FROM taken) AND seq <= (SELECT max(event_seq) FROM taken)
+    RETURNING seq, id, type, provider, task_id, status, source, trust, standing, conflict, provider_event_id, results,
+              error, body, headers, received_at, last_seen_at, duplicates, NULL::bigint AS fanned_out_at)
+SELECT marked.*, t.*, replace(t.form, '\u0000', '')::json ->> 'model' FROM marked
+LEFT JOIN LATERAL (SELECT * FROM tasks WHERE id = marked.task_id LIMIT 1) t ON true
+ORDER BY marked.seq
 
 -- name: insert_deliveries
 INSERT INTO deliveries (id, event_seq, handler, state, due_at, begun, attempts, attempt, worker, started_at, created_at)
@@ -21,20 +33,24 @@ ORDER BY place
 ON CONFLICT (event_seq, handler, run) DO NOTHING
 
 -- name: mark_fanned_out
-UPDATE events SET fanned_out_at = %(now)s
-WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint))
+-- Nothing: they were marked as they were found.
+SELECT %(now)s::bigint, %(events)s::text WHERE false
 
 -- name: first_event
--- Where to begin to look back: an event's id begins with the time at which it was received.
-SELECT min(seq) FROM events WHERE id >= 'evt_' || lpad(to_hex(%(since)s::bigint / 1000), 12, '0')
+-- Where to begin to look back: an event's id begins with the time at which it was received. One of which only keys are
+-- left has no place among the others any more, and is not looked back at.
+SELECT min(event_seq) FROM facts
+WHERE key >= 'evt_' || lpad(to_hex(%(since)s::bigint / 1000), 12, '0') AND key < 'evt`' AND event_seq > 0
 
 -- name: past_events
--- Those that were fanned out before a handler was known; the others come to it by themselves.
+-- Those that were fanned out before a handler was known; the others come to it by themselves. No foreign key may stand in
+-- the way of a partition that is dropped, so they are held here: one that is being pruned is owed to nobody.
 SELECT e.seq, e.type, e.provider, replace(t.form, '\u0000', '')::json ->> 'model'
 FROM events e LEFT JOIN tasks t ON t.id = e.task_id
 WHERE e.seq >= %(from_seq)s AND e.received_at >= %(since)s
   AND e.fanned_out_at IS NOT NULL AND e.standing = 'accepted' AND e.pruned < 2
 ORDER BY e.seq LIMIT %(limit)s
+FOR KEY SHARE OF e
 
 -- name: caught_up
 UPDATE handlers SET catch_up = %(next)s WHERE name = %(name)s

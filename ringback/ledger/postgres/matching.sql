@@ -2,12 +2,11 @@
 -- index; only a query that names none walks through the deliveries.
 
 -- name: events_by_task
--- Facts are found by their key, which begins with the task, the rest by an index of its own.
-SELECT seq FROM events WHERE fact_key > %(task_id)s || ':' AND fact_key < %(task_id)s || ';'
-UNION ALL SELECT seq FROM events WHERE fact_key IS NULL AND task_id = %(task_id)s
+-- Facts have a key that begins with the task, and what is no fact has one, too.
+SELECT event_seq FROM facts WHERE key > %(task_id)s || ':' AND key < %(task_id)s || ';'
 
 -- name: event_by_id
-SELECT seq FROM events WHERE id = %(event_id)s
+SELECT event_seq FROM facts WHERE key = %(event_id)s AND starts_with(key, 'evt_')
 
 -- name: deliveries_by_event
 SELECT seq FROM deliveries
@@ -17,7 +16,8 @@ WHERE event_seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint
 SELECT seq FROM deliveries WHERE id = ANY (ARRAY(SELECT json_array_elements_text(%(ids)s)))
 
 -- name: matching
-SELECT d.seq, d.id, d.state FROM deliveries d JOIN events e ON e.seq = d.event_seq
+SELECT d.seq, d.id, d.state FROM deliveries d
+CROSS JOIN LATERAL (SELECT provider, type FROM events WHERE seq = d.event_seq LIMIT 1) e
 WHERE d.seq < %(below)s
   AND (%(provider)s::text IS NULL OR e.provider = %(provider)s) AND (%(type)s::text IS NULL OR e.type = %(type)s)
   AND d.state = ANY (ARRAY(SELECT json_array_elements_text(%(states)s)))
@@ -30,7 +30,8 @@ ORDER BY d.seq DESC LIMIT nullif(%(limit)s, -1)
 
 -- name: matching_among
 -- The same of some, which were found by a name.
-SELECT d.seq, d.id, d.state FROM deliveries d JOIN events e ON e.seq = d.event_seq
+SELECT d.seq, d.id, d.state FROM deliveries d
+CROSS JOIN LATERAL (SELECT provider, type FROM events WHERE seq = d.event_seq LIMIT 1) e
 WHERE d.seq = ANY (ARRAY(SELECT json_array_elements_text(%(among)s)::bigint)) AND d.seq < %(below)s
   AND (%(provider)s::text IS NULL OR e.provider = %(provider)s) AND (%(type)s::text IS NULL OR e.type = %(type)s)
   AND d.state = ANY (ARRAY(SELECT json_array_elements_text(%(states)s)))
@@ -40,3 +41,12 @@ WHERE d.seq = ANY (ARRAY(SELECT json_array_elements_text(%(among)s)::bigint)) AN
   AND (NOT %(latest)s OR NOT EXISTS (
     SELECT 1 FROM deliveries o WHERE o.event_seq = d.event_seq AND o.handler = d.handler AND o.run > d.run))
 ORDER BY d.seq DESC LIMIT nullif(%(limit)s, -1)
+
+-- name: unfinished_deliveries
+-- What has neither succeeded nor was cancelled is found by the indexes that hold nothing else: a walk through millions
+-- that have succeeded would come upon the few that were given up, or wait, at last.
+SELECT seq FROM deliveries WHERE %(pending)s AND state = 'pending' AND parked = 0
+UNION ALL SELECT seq FROM deliveries WHERE %(pending)s AND state = 'pending' AND parked = 1
+UNION ALL SELECT seq FROM deliveries WHERE %(running)s AND state = 'running'
+UNION ALL SELECT seq FROM deliveries WHERE %(discarded)s AND state = 'discarded'
+LIMIT %(most)s

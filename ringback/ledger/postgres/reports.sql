@@ -20,33 +20,45 @@ WHERE created_at >= %(since)s
 ORDER BY created_at DESC, id DESC LIMIT %(limit)s
 
 -- name: task_by_reference
--- Our id, the user's key, or the provider's id; ours first where two fit.
+-- Our id, the user's key, or the provider's id; ours first where two fit. One provider after the other by their index:
+-- to ask for all of them with DISTINCT would read every task.
+WITH RECURSIVE named (provider) AS (
+    (SELECT provider FROM tasks WHERE provider_id IS NOT NULL ORDER BY provider LIMIT 1)
+    UNION ALL
+    SELECT (SELECT provider FROM tasks WHERE provider_id IS NOT NULL AND tasks.provider > named.provider
+            ORDER BY provider LIMIT 1)
+    FROM named WHERE provider IS NOT NULL)
 SELECT * FROM (
     SELECT *, 1 AS preference FROM tasks WHERE id = %(reference)s
     UNION ALL SELECT *, 2 FROM tasks WHERE key = %(reference)s
-    UNION ALL SELECT *, 3 FROM tasks WHERE provider IN (SELECT DISTINCT provider FROM tasks)
-                                       AND provider_id = %(reference)s) fitting
+    UNION ALL SELECT t.*, 3 FROM named
+              CROSS JOIN LATERAL (SELECT * FROM tasks
+                                  WHERE provider = named.provider AND provider_id = %(reference)s LIMIT 1) t) fitting
 ORDER BY preference LIMIT 1
 
 -- name: events
 SELECT * FROM events
 WHERE (%(provider)s::text IS NULL OR provider = %(provider)s) AND (%(type)s::text IS NULL OR type = %(type)s)
-  AND (%(task_id)s::text IS NULL OR task_id = %(task_id)s)
 ORDER BY seq DESC LIMIT %(limit)s
+
+-- name: events_of_one_task
+-- The same of one task, in the order of a list.
+SELECT e.* FROM facts f CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = f.event_seq LIMIT 1) e
+WHERE f.key > %(task_id)s || ':' AND f.key < %(task_id)s || ';'
+  AND (%(provider)s::text IS NULL OR e.provider = %(provider)s) AND (%(type)s::text IS NULL OR e.type = %(type)s)
+ORDER BY e.seq DESC LIMIT %(limit)s
 
 -- name: events_by_id
-SELECT * FROM events
-WHERE id = ANY (ARRAY(SELECT json_array_elements_text(%(ids)s)))
-  AND (%(provider)s::text IS NULL OR provider = %(provider)s) AND (%(type)s::text IS NULL OR type = %(type)s)
-  AND (%(task_id)s::text IS NULL OR task_id = %(task_id)s)
-ORDER BY seq DESC LIMIT %(limit)s
+SELECT e.* FROM facts f CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = f.event_seq LIMIT 1) e
+WHERE f.key = ANY (ARRAY(SELECT json_array_elements_text(%(ids)s))) AND e.id = f.key
+  AND (%(provider)s::text IS NULL OR e.provider = %(provider)s) AND (%(type)s::text IS NULL OR e.type = %(type)s)
+  AND (%(task_id)s::text IS NULL OR e.task_id = %(task_id)s)
+ORDER BY e.seq DESC LIMIT %(limit)s
 
 -- name: events_of_task
--- Facts are found by their key, which begins with the task, the rest by an index of its own.
-SELECT * FROM events WHERE seq IN (
-    SELECT seq FROM events WHERE fact_key > %(task_id)s || ':' AND fact_key < %(task_id)s || ';'
-    UNION ALL SELECT seq FROM events WHERE fact_key IS NULL AND task_id = %(task_id)s)
-ORDER BY seq
+SELECT e.* FROM facts f CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = f.event_seq LIMIT 1) e
+WHERE f.key > %(task_id)s || ':' AND f.key < %(task_id)s || ';'
+ORDER BY e.seq
 
 -- name: children_of_task
 SELECT * FROM tasks WHERE parent = %(task_id)s ORDER BY seq
@@ -54,18 +66,21 @@ SELECT * FROM tasks WHERE parent = %(task_id)s ORDER BY seq
 -- name: callbacks_of_task
 SELECT c.verdict, c.reason, c.trust, c.task_id, c.event_id, c.received_at, c.headers,
        coalesce(c.body, e.body, ''::bytea) AS body
-FROM callbacks c LEFT JOIN events e ON e.id = c.event_id
+FROM callbacks c LEFT JOIN LATERAL (SELECT event_seq FROM facts WHERE key = c.event_id LIMIT 1) f ON true
+LEFT JOIN LATERAL (SELECT body FROM events WHERE seq = f.event_seq LIMIT 1) e ON true
 WHERE c.task_id = %(task_id)s ORDER BY c.seq
 
 -- name: deliveries
 SELECT d.*, e.id AS event_id, e.type AS event_type, e.provider AS event_provider, e.task_id AS event_task,
        (SELECT o.id FROM deliveries o WHERE o.event_seq = d.event_seq AND o.handler = d.handler AND o.run > d.run
         ORDER BY o.run DESC LIMIT 1) AS replayed_as
-FROM deliveries d JOIN events e ON e.seq = d.event_seq
+FROM deliveries d
+CROSS JOIN LATERAL (SELECT id, type, provider, task_id FROM events WHERE seq = d.event_seq LIMIT 1) e
 WHERE d.seq = ANY (ARRAY(SELECT json_array_elements_text(%(deliveries)s)::bigint)) ORDER BY d.seq DESC
 
 -- name: attempts
-SELECT a.*, d.id AS delivery_id FROM attempts a JOIN deliveries d ON d.seq = a.delivery_seq
+SELECT a.*, d.id AS delivery_id FROM deliveries d
+CROSS JOIN LATERAL (SELECT * FROM attempts WHERE delivery_seq = d.seq OFFSET 0) a
 WHERE d.seq = ANY (ARRAY(SELECT json_array_elements_text(%(deliveries)s)::bigint)) ORDER BY a.seq
 
 -- name: open_attempts

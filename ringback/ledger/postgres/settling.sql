@@ -7,13 +7,14 @@ SELECT pg_advisory_xact_lock(7461, hashtext(value)) FROM (
 
 -- name: settle_deliveries
 -- The fence: only the delivery's current attempt can move it. A key that is its own id stands for none, or for a key
--- function that failed: the next attempt asks again.
+-- function that failed: the next attempt asks again. The state is asked for in words that no index knows: by that of
+-- what runs, each settling would walk through all that runs in any worker.
 UPDATE deliveries SET
     state = value ->> 2, due_at = coalesce((value ->> 3)::bigint, due_at),
     attempts = attempts - (value ->> 4)::boolean::int, settled_at = (value ->> 5)::bigint, reason = value ->> 6,
     worker = NULL, started_at = NULL, key = nullif(key, id)
 FROM jsonb_array_elements(%(rows)s)
-WHERE deliveries.id = value ->> 0 AND deliveries.attempt = value ->> 1 AND deliveries.state = 'running'
+WHERE deliveries.id = value ->> 0 AND deliveries.attempt = value ->> 1 AND deliveries.state || '' = 'running'
 RETURNING seq, attempt, handler, key, event_seq
 
 -- name: lock_settled
@@ -79,7 +80,8 @@ FROM jsonb_array_elements(%(rows)s)
 WHERE deliveries.seq = (value ->> 0)::bigint
 
 -- name: deliveries_by_seq
-SELECT d.*, e.id AS event_id FROM deliveries d JOIN events e ON e.seq = d.event_seq
+SELECT d.*, e.id AS event_id FROM deliveries d
+CROSS JOIN LATERAL (SELECT id FROM events WHERE seq = d.event_seq LIMIT 1) e
 WHERE d.seq = ANY (ARRAY(SELECT json_array_elements_text(%(deliveries)s)::bigint)) ORDER BY d.due_at, d.seq
 
 -- name: forget_dead

@@ -1,8 +1,9 @@
 """Which deliveries a query means: for the lists and for what operators do to many. Read-only."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from ringback.ledger.actions import Query
 from ringback.ledger.queries import load
@@ -11,6 +12,9 @@ from ringback.model import DeliveryState
 
 SQL = load("sqlite/matching.sql")
 ABOVE_ALL = 2**63 - 1
+# These are few, as a rule, and each has an index of its own; the others are everywhere.
+FEW = frozenset({DeliveryState.PENDING, DeliveryState.RUNNING, DeliveryState.DISCARDED})
+MOST = 10_000  # beyond that they are soon come upon
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,8 @@ def deliveries(
         "below": ABOVE_ALL if below is None else below, "limit": -1 if limit is None else limit,
     }  # fmt: skip
     among = _among(db, query)
+    if among is None and FEW.issuperset(states):
+        among = _unfinished(db, states)
     if among is None:
         found = db.execute(SQL["matching"], values)
     else:
@@ -55,6 +61,13 @@ def _among(db: sqlite3.Connection, query: Query) -> set[int] | None:
     if query.task_id is not None:
         found.append(_of_events(db, _seqs(db.execute(SQL["events_by_task"], {"task_id": query.task_id}))))
     return set.intersection(*found) if found else None
+
+
+def _unfinished(db: sqlite3.Connection, states: Collection[DeliveryState]) -> set[int] | None:
+    """Find the deliveries in these states; None where there are many."""
+    wanted: dict[str, Any] = {state.value: state in states for state in FEW}
+    found = _seqs(db.execute(SQL["unfinished_deliveries"], wanted | {"most": MOST + 1}))
+    return found if len(found) <= MOST else None
 
 
 def _of_events(db: sqlite3.Connection, events: set[int]) -> set[int]:

@@ -38,3 +38,12 @@ WHERE d.seq IN (SELECT value FROM json_each(:among)) AND d.seq < :below
   AND (NOT :latest OR NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.event_seq = d.event_seq AND o.handler = d.handler
                                   AND o.run > d.run))
 ORDER BY d.seq DESC LIMIT :limit
+
+-- name: unfinished_deliveries
+-- What has neither succeeded nor was cancelled is found by the indexes that hold nothing else: a walk through millions
+-- that have succeeded would come upon the few that were given up, or wait, at last.
+SELECT seq FROM deliveries INDEXED BY deliveries_due WHERE :pending AND state = 'pending' AND parked = 0
+UNION ALL SELECT seq FROM deliveries INDEXED BY deliveries_parked WHERE :pending AND state = 'pending' AND parked = 1
+UNION ALL SELECT seq FROM deliveries INDEXED BY deliveries_running WHERE :running AND state = 'running'
+UNION ALL SELECT seq FROM deliveries INDEXED BY deliveries_discarded WHERE :discarded AND state = 'discarded'
+LIMIT :most

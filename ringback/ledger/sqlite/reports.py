@@ -38,9 +38,13 @@ def tasks(db: sqlite3.Connection, query: Query) -> list[Task]:
 
 def events(db: sqlite3.Connection, query: Query) -> list[Event]:
     """List events, newest first."""
-    wanted = {"provider": query.provider, "type": query.type, "task_id": query.task_id, "limit": query.limit}
-    ids = _ids(query.ids, query.event_id)
-    found = _rows(db, "events", **wanted) if ids is None else _rows(db, "events_by_id", ids=ids, **wanted)
+    wanted = {"provider": query.provider, "type": query.type, "limit": query.limit}
+    ids, task = _ids(query.ids, query.event_id), {"task_id": query.task_id}
+    if ids is not None:
+        return _events(db, _rows(db, "events_by_id", ids=ids, **task, **wanted))
+    found = (
+        _rows(db, "events", **wanted) if query.task_id is None else _rows(db, "events_of_one_task", **task, **wanted)
+    )
     return _events(db, found)
 
 

@@ -19,18 +19,32 @@ WHERE created_at >= :since AND (:before IS NULL OR (created_at, id) < (:before, 
 ORDER BY created_at DESC, id DESC LIMIT :limit
 
 -- name: task_by_reference
--- Our id, the user's key, or the provider's id; ours first where two fit.
+-- Our id, the user's key, or the provider's id; ours first where two fit. One provider after the other by their index:
+-- to ask for all of them with DISTINCT would read every task.
+WITH RECURSIVE of (provider) AS (
+    SELECT (SELECT provider FROM tasks WHERE provider_id IS NOT NULL ORDER BY provider LIMIT 1)
+    UNION ALL
+    SELECT (SELECT provider FROM tasks WHERE provider_id IS NOT NULL AND tasks.provider > of.provider
+            ORDER BY provider LIMIT 1)
+    FROM of WHERE provider IS NOT NULL)
 SELECT * FROM (
     SELECT *, 1 AS preference FROM tasks WHERE id = :reference
     UNION ALL SELECT *, 2 FROM tasks WHERE key = :reference
-    UNION ALL SELECT *, 3 FROM tasks WHERE provider IN (SELECT DISTINCT provider FROM tasks)
-                                       AND provider_id = :reference)
+    UNION ALL SELECT tasks.*, 3 FROM of CROSS JOIN tasks
+              WHERE tasks.provider = of.provider AND tasks.provider_id = :reference)
 ORDER BY preference LIMIT 1
 
 -- name: events
 SELECT * FROM events
 WHERE (:provider IS NULL OR provider = :provider) AND (:type IS NULL OR type = :type)
-  AND (:task_id IS NULL OR task_id = :task_id)
+ORDER BY seq DESC LIMIT :limit
+
+-- name: events_of_one_task
+-- The same of one task, in the order of a list.
+SELECT * FROM events WHERE seq IN (
+    SELECT seq FROM events WHERE fact_key > :task_id || ':' AND fact_key < :task_id || ';'
+    UNION ALL SELECT seq FROM events WHERE fact_key IS NULL AND task_id = :task_id)
+  AND (:provider IS NULL OR provider = :provider) AND (:type IS NULL OR type = :type)
 ORDER BY seq DESC LIMIT :limit
 
 -- name: events_by_id

@@ -31,7 +31,7 @@ def settle(db: sqlite3.Connection, settled: Sequence[Settled]) -> tuple[bool, ..
     keys: set[tuple[str, str]] = set()
     storing: dict[str, int] = {}  # events by the attempts that stored their results
     handlers: set[str] = set()
-    for statement, values in chunks(SQL["settle_deliveries"], [_move(item) for item in settled]):
+    for statement, values in chunks(db, SQL["settle_deliveries"], [_move(item) for item in settled]):
         for seq, attempt, handler, key, event_seq in db.execute(statement, values).fetchall():
             moved[attempt] = seq
             handlers.add(handler)
