@@ -203,6 +203,9 @@ def results_url(value: str) -> str:
     raise ValueError(expected)
 
 
+CREDENTIALS = re.compile(r"(?:[^@/%]|%[0-9A-Fa-f]{2})*")
+
+
 def database_url(value: str) -> str:
     """Read where the ledger lives."""
     given = value.strip()
@@ -210,6 +213,10 @@ def database_url(value: str) -> str:
         return given
     scheme, slashes, place = given.partition("://")
     if slashes and scheme in ("postgresql", "postgres") and place and place.isprintable() and " " not in place:
+        credentials = place.partition("?")[0].rpartition("@")[0]
+        # libpq would take a part of the password for something else, and quote it in its error.
+        if not CREDENTIALS.fullmatch(credentials):
+            raise ValueError("in its user and password, write @ as %40, / as %2F and % as %25")
         return f"postgresql://{place}"
     raise ValueError(
         "expected sqlite:///relative/path.db, sqlite:////absolute/path.db or postgresql://user:password@host/database"

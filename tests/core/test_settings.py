@@ -436,6 +436,24 @@ def test_a_server_may_hold_the_ledger(tmp_path: Path, given: str, place: str) ->
         read(tmp_path, RINGBACK_DATABASE_URL=f"{given} with blanks")
 
 
+@pytest.mark.parametrize("password", ["se%cretpw", "hush%4", "se@cr:et", "half/other", "100%"])
+def test_a_password_that_libpq_would_misread(tmp_path: Path, password: str) -> None:
+    """It would quote a part of it in its error, so it is refused before, and not repeated."""
+    with pytest.raises(
+        SettingsError, match="DATABASE_URL: in its user and password, write @ as %40"
+    ) as told:
+        read(tmp_path, RINGBACK_DATABASE_URL=f"postgresql://user:{password}@db.example.com/ringback")
+    assert all(part not in str(told.value) for part in ("cret", "hush", "half", "100"))
+
+
+@pytest.mark.parametrize(
+    "place", ["u:p%40%2F%25@h/db", "%2Ftmp/db", "h1,h2:5433/db?options=-csearch_path%3Dx@y", "u@/db"]
+)
+def test_a_url_that_libpq_reads(tmp_path: Path, place: str) -> None:
+    """What is written as it should be is taken as it is."""
+    assert read(tmp_path, RINGBACK_DATABASE_URL=f"postgresql://{place}").database_url == f"postgresql://{place}"
+
+
 def test_secret_beside_the_database_is_taken(tmp_path: Path) -> None:
     """A generated secret is used where none is set, and only there; a damaged one is an error that names its file."""
     url = f"sqlite:///{tmp_path}/r.db"

@@ -41,13 +41,16 @@ class Site:
         """Serve one connection: for one request, or for as many as come."""
         self.connections += 1
         self.served += [task] if (task := asyncio.current_task()) else []
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            await self.answer(reader, writer)
-            while self.keeps:
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 await self.answer(reader, writer)
-        with contextlib.suppress(OSError):
-            writer.close()
-            await writer.wait_closed()
+                while self.keeps:
+                    await self.answer(reader, writer)
+            with contextlib.suppress(OSError):
+                writer.close()
+                await writer.wait_closed()
+        except asyncio.CancelledError:  # the site closes: whoever takes no more in is not waited for
+            writer.transport.abort()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Read one request and answer it."""
@@ -80,6 +83,7 @@ async def serving(
             task.cancel()
         if site.served:
             await asyncio.wait(site.served, timeout=5)
+        await asyncio.sleep(0)  # in which what was aborted is closed
         await server.wait_closed()
 
 
