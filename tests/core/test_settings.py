@@ -439,9 +439,7 @@ def test_a_server_may_hold_the_ledger(tmp_path: Path, given: str, place: str) ->
 @pytest.mark.parametrize("password", ["se%cretpw", "hush%4", "se@cr:et", "half/other", "100%"])
 def test_a_password_that_libpq_would_misread(tmp_path: Path, password: str) -> None:
     """It would quote a part of it in its error, so it is refused before, and not repeated."""
-    with pytest.raises(
-        SettingsError, match="DATABASE_URL: in its user and password, write @ as %40"
-    ) as told:
+    with pytest.raises(SettingsError, match="DATABASE_URL: in its user and password, write @ as %40") as told:
         read(tmp_path, RINGBACK_DATABASE_URL=f"postgresql://user:{password}@db.example.com/ringback")
     assert all(part not in str(told.value) for part in ("cret", "hush", "half", "100"))
 
