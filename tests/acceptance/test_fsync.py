@@ -28,23 +28,29 @@ def test_no_200_leaves_before_an_fsync(
     for name in ("first", "second"):  # the first write after a checkpoint is synced with any setting of SQLite's
         assert post(site.port, f"task_{name}", body_of(f"p-{name}")).status == 200
     gate.shut()
+    before = len(gate.done())
     connection = send(site.port, path_of("task_third"), body_of("p-third"))
-    synced = synced_until_answered(site, gate, connection)
+    synced = synced_until_answered(site, gate, connection)[before:]
     gate.open()
     assert read_answer(connection).status == 200
     assert WAL in synced, f"an answer before any fsync of {WAL}"
 
 
 def synced_until_answered(site: Site, gate: Gate, connection: http.client.HTTPConnection) -> list[str]:
-    """Let one fsync through after the other until an answer is there; gives whose they were."""
-    first, synced = len(gate.held()), list[str]()
+    """Let one fsync through after the other until an answer is there; gives whose were done, from the start."""
     while True:
-        wait_until("an fsync or an answer", lambda: len(gate.held()) > first + len(synced) or has_answer(connection))
+        wait_until("an fsync or an answer", lambda: len(gate.held()) > len(gate.done()) or has_answer(connection))
         turn_over(site)
         if has_answer(connection):
-            return synced
-        synced.append(gate.held()[first + len(synced)])
-        gate.let_through()
+            return gate.done()
+        let_one_through(gate)
+
+
+def let_one_through(gate: Gate) -> None:
+    """Open the gate for one fsync, and wait until it is done."""
+    done = len(gate.done())
+    gate.let_through()
+    wait_until("the fsync done", lambda: len(gate.done()) > done)
 
 
 def test_requests_in_flight_share_an_fsync(site: Site, tmp_path: Path) -> None:
