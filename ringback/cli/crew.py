@@ -62,7 +62,7 @@ class Crew:
             RingbackError: they cannot be kept running. In a child: whatever `serve` raised.
         """
         self._hear_signals()
-        while self._stopped_at is None or any(child.pid for child in self._children):
+        while not self._is_over():
             for child in self._due():
                 self._start(child, serve)
             self._await_news()
@@ -71,6 +71,9 @@ class Crew:
         if self._failure is not None:
             raise RingbackError(self._failure)
         sys.exit(self._exit_code)
+
+    def _is_over(self) -> bool:
+        return self._stopped_at is not None and not any(child.pid for child in self._children)
 
     def _hear_signals(self) -> None:
         """Have signals written into a socket, so that one wait hears them and the children."""
@@ -140,6 +143,8 @@ class Crew:
 
     def _wait_seconds(self) -> float | None:
         now = time.monotonic()
+        if self._is_over():
+            return 0.0
         if self._stopped_at is not None:
             return max(0.0, self._stopped_at + self._patience - now)
         moments = [child.due_at for child in self._absent()]
