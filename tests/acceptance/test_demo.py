@@ -46,5 +46,7 @@ def test_the_demo(site: Site, tmp_path: Path) -> None:
     assert demo.returncode == 0, output
     assert time.monotonic() - began < 60
     assert "Every number adds up." in output
+    assert "✗" not in output
+    assert output.count("qingbo ") + output.count("reapi ") >= 18  # every act of the plan is in the table
     assert in_session(demo.pid) == []
     assert [*temporary.iterdir(), *site.folder.iterdir()] == []

@@ -16,7 +16,7 @@ from tests.acceptance.processes import Process, Site, wait_until
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("RINGBACK_TEST_KILLS", "20"))
+KILLS = int(os.environ.get("RINGBACK_TEST_KILLS", "12"))
 SEED = 20260701
 HANDLERS = """
 import os

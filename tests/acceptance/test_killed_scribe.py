@@ -18,7 +18,7 @@ from tests.acceptance.pushes import begin, body_of, get, path_of, post, read_ans
 
 pytestmark = pytest.mark.slow
 
-KILLS = min(int(os.environ.get("RINGBACK_TEST_KILLS", "4")), 8)  # the pauses before the next one grow to 30 s
+KILLS = min(int(os.environ.get("RINGBACK_TEST_KILLS", "3")), 8)  # the pauses before the next one grow to 30 s
 SEED = 20261122
 
 

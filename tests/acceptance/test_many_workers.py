@@ -17,7 +17,7 @@ from tests.acceptance.pushes import body_of, post_together
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("RINGBACK_TEST_KILLS", "20"))
+KILLS = int(os.environ.get("RINGBACK_TEST_KILLS", "12"))
 SEED = 20260702
 WORKERS = 4
 # What runs is written down by number of the attempt, so that each run can be held against the ledger.

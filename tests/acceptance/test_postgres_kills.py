@@ -30,8 +30,8 @@ from tests.acceptance.test_many_workers import HANDLERS
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("RINGBACK_TEST_KILLS", "12"))
-TASKS = max(300, KILLS * 10)
+KILLS = int(os.environ.get("RINGBACK_TEST_KILLS", "8"))
+TASKS = max(200, KILLS * 10)
 SEED = 20261121
 RECEIVERS, WORKERS, POLLERS = 3, 3, 2
 FAULTS = {"lost_push": 0.1, "duplicate_push": 0.15, "late_push": 0.05, "early_push": 0.02, "failed": 0.05}

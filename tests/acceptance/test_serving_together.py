@@ -17,7 +17,7 @@ from tests.acceptance.pushes import body_of, post_together
 pytestmark = pytest.mark.slow
 
 WORKERS = 3
-KILLS = min(int(os.environ.get("RINGBACK_TEST_KILLS", "12")), 25)  # more within a minute, and the parent gives up
+KILLS = min(int(os.environ.get("RINGBACK_TEST_KILLS", "8")), 25)  # more within a minute, and the parent gives up
 SEED = 20261121
 
 

@@ -368,7 +368,7 @@ def test_any_life_of_a_ledger(engine: Engine) -> None:
     def live() -> LedgerMachine:
         return LedgerMachine(engine.another())
 
-    examples = int(os.environ.get("RINGBACK_TEST_EXAMPLES", "15"))
+    examples = int(os.environ.get("RINGBACK_TEST_EXAMPLES", "15" if engine.settings.embedded else "8"))
     checks = list(HealthCheck)
     chosen = settings(max_examples=examples, stateful_step_count=50, deadline=None, suppress_health_check=checks)
     run_state_machine(live, settings=chosen)  # type: ignore[arg-type]
