@@ -29,7 +29,7 @@ from ringback.settings import Settings
 from submitter.batch import Batch, Line, Submitted, check_lines, send_all
 from submitter.cancelling import Canceller
 from submitter.plan import Plan, check_cost, draft_task, make_form, make_plan
-from submitter.sending import Chance, Clock, Pause, Sender, Sending, find_task, first_deadlines, is_sendable, utc_now
+from submitter.sending import Chance, Clock, Pause, Sender, Sending, find_task, first_deadlines, utc_now
 
 log = structlog.get_logger("ringback.submitter")
 
@@ -243,8 +243,7 @@ class Submitter:
         self._outbound.check(provider)
         if draft.url_key is None and provider.pushes:
             _say_that_no_push_will_come()
-        task, _ = await self._ledger.add_task(draft, self._budget)
-        return await self._sender.deliver(task) if is_sendable(task, self._clock()) else Sending(task=task)
+        return await self._sender.begin(draft, self._budget)
 
 
 @functools.cache

@@ -16,7 +16,7 @@ import structlog
 from msgspec import structs
 
 from ringback.errors import InvalidSubmission, LedgerRejected, LedgerUnavailable, NotFound, SettingsError, Unreachable
-from ringback.ledger import Ledger, Query, Sent
+from ringback.ledger import Budget, Ledger, Query, Sent
 from ringback.model import Callback, Task, TaskState
 from ringback.outbound import Outbound
 from ringback.providers import Provider, get_provider
@@ -107,9 +107,33 @@ class Sender:
             lambda: asyncio.Semaphore(settings.provider_concurrency)
         )
 
-    async def deliver(self, task: Task) -> Sending:
-        """Send a task, again in this process where that is allowed and soon; later tries are the poller's."""
-        sending = await self._attempt(task, 1)
+    async def begin(self, draft: Task, budget: Budget | None) -> Sending:
+        """Store a new task and send it. Where it can be sent at once it is stored as claimed: one commit, not two.
+
+        Raises:
+            KeyConflict: its key belongs to another request.
+            BudgetExceeded: a budget has no room for it.
+        """
+        provider = get_provider(draft.provider, self._settings.catalogue)
+        slot = self._slots[provider.name]
+        if slot.locked():  # it is stored before it waits
+            return await self._deliver_stored((await self._ledger.add_task(draft, budget))[0])
+        async with slot:
+            wait, now = await self._wait(provider, draft), self._clock()
+            claimed = structs.replace(draft, sent_at=now, sends=1, resend_at=self._lease(provider, draft, now))
+            task, is_new = await self._ledger.add_task(claimed, budget)
+            if is_new:
+                sending = await self._send(provider, task, now, 1, wait, doubted=False)
+        return await self._go_on(sending) if is_new else await self._deliver_stored(task)
+
+    async def _deliver_stored(self, task: Task) -> Sending:
+        """Send a task unless somebody else has; its key may have been used before."""
+        if not is_sendable(task, self._clock()):
+            return Sending(task=task)
+        return await self._go_on(await self._attempt(task, 1))
+
+    async def _go_on(self, sending: Sending) -> Sending:
+        """Send again in this process where that is allowed and soon; later tries are the poller's."""
         for number in range(2, SENDING.attempts + 1):
             if sending.pause_seconds is None:
                 break
@@ -124,17 +148,28 @@ class Sender:
     async def _attempt(self, task: Task, number: int) -> Sending:
         provider = get_provider(task.provider, self._settings.catalogue)
         doubted = task.sent_at is not None
-        url = task_url(self._settings, task)
         async with self._slots[provider.name]:
-            # Before anything is bought: an answer that is paid for must not wait for a reader that is busy.
-            wait = await self._expecting.wait(provider, task) if url is not None else poll_delay(timedelta(0))
-            now = self._clock()
+            wait, now = await self._wait(provider, task), self._clock()
             if doubted and not self._honoured(provider, task, now):
                 return await self._give_up(task, now)
             if not await self._ledger.claim_send(task, now, self._lease(provider, task, now)):
                 return Sending(task=await find_task(self._ledger, task.id))
-            ending = await self._exchange(provider, task, url, doubted=doubted)
-            return await self._save(provider, task, ending, now, number, wait)
+            return await self._send(provider, task, now, number, wait, doubted=doubted)
+
+    async def _wait(self, provider: Provider, task: Task) -> timedelta:
+        """Tell when to ask first, once it is accepted.
+
+        Before anything is bought: an answer that is paid for must not wait for a reader that is busy.
+        """
+        pushed = task_url(self._settings, task) is not None
+        return await self._expecting.wait(provider, task) if pushed else poll_delay(timedelta(0))
+
+    async def _send(
+        self, provider: Provider, task: Task, claimed_at: datetime, number: int, wait: timedelta, *, doubted: bool
+    ) -> Sending:
+        """Send a task that is claimed, and store what comes of it."""
+        ending = await self._exchange(provider, task, task_url(self._settings, task), doubted=doubted)
+        return await self._save(provider, task, ending, claimed_at, number, wait)
 
     def _honoured(self, provider: Provider, task: Task, at: datetime) -> bool:
         """Tell whether a request sent at this time still falls under the task's idempotency key."""

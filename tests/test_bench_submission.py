@@ -14,7 +14,7 @@ def test_both_submit_the_same(capsys: pytest.CaptureFixture[str], monkeypatch: p
     monkeypatch.setattr("sys.argv", ["bench.submission", "--rounds", "2", "--tasks", "20", "--at-once", "4", "--json"])
     assert submission.main() == 0
     part = Part.read(capsys.readouterr().out)
-    assert {figure.subject for figure in part.of("tasks")} == {submission.OURS, submission.BARE}
+    assert {figure.subject for figure in part.of("tasks")} == {submission.OURS, submission.BARE, submission.APART}
     (ratio,) = part.of("over the bare loop")
     assert (len(ratio.values), ratio.at_least) == (2, submission.GOAL)
 

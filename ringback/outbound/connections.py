@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 import httpx
 
+from ringback.outbound.single import Single
+
 Transport = httpx.AsyncBaseTransport  # what tests put in the network's place
 Origin = tuple[str, str, int | None]
 
 IDLE_SECONDS = 5.0  # then a connection is closed rather than used: httpx's own rule
-ALONE = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE_SECONDS)
 
 
 @dataclass(slots=True)
@@ -45,7 +46,7 @@ class Connections:
             return self._idle[origin].pop()
         if self._given is not None:
             return Connection(origin, self._given)
-        transport = httpx.AsyncHTTPTransport(verify=self._trust(url), trust_env=False, limits=ALONE)
+        transport = Single(url, self._trust(url), IDLE_SECONDS)
         self._all.add(transport)
         return Connection(origin, transport)
 
@@ -73,10 +74,10 @@ class Connections:
                 await transport.aclose()
         self._all.clear()
 
-    def _trust(self, url: httpx.URL) -> ssl.SSLContext | bool:
+    def _trust(self, url: httpx.URL) -> ssl.SSLContext | None:
         """Load the certificates once, and only where they are needed: it costs time and memory."""
         if url.scheme != "https":
-            return False
+            return None
         if self._trusted is None:
             self._trusted = httpx.create_ssl_context(trust_env=False)
         return self._trusted

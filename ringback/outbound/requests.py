@@ -73,8 +73,9 @@ class Outbound:
         self._settings = settings
         self._connections = Connections(transport)
         total = settings.request_timeout_seconds
-        # A host that swallows packets shall end as "not sent", well before the bound on the whole exchange.
-        self._timeout = httpx.Timeout(total, connect=min(CONNECT_SECONDS, total / 2)).as_dict()
+        # A host that swallows packets shall end as "not sent", well before the bound on the whole exchange; each byte
+        # by itself needs none beside that.
+        self._timeout = httpx.Timeout(None, connect=min(CONNECT_SECONDS, total / 2)).as_dict()
         self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(settings.provider_concurrency)
         )

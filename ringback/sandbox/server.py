@@ -136,7 +136,11 @@ def _reason(error: OSError) -> str:
 
 def _listen(config: SandboxConfig) -> socket.socket:
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    return socket.create_server((config.host, config.port), family=family)
+    listener = socket.create_server((config.host, config.port), family=family)
+    # Else the second part of an answer waits up to 40 ms for a word from its reader: asyncio sees to it only where a
+    # socket knows that it is TCP, and what this one accepts does not.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _url(listener: socket.socket) -> str:

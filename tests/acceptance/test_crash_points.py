@@ -31,6 +31,7 @@ from tests.results.films import films
 pytestmark = pytest.mark.slow
 
 SEND_LEASE = 40.0  # seconds: more than the request's 2 and the slack of 30, after which a claim may be taken over
+SUBMISSION = writes(SubmitterLedger) - {"claim_send"} | {"enlist_keys"}  # a new task is stored as claimed
 WORKER_LEASE = 31.0  # more than six heartbeats of 5 s, after which a worker is dead
 
 
@@ -80,7 +81,7 @@ def _check_told_once(stage: Stage, tasks: int) -> None:
 
 
 def _is_in_doubt(trail: list[str]) -> bool:
-    return "claim_send: committed" in trail and "save_send: committed" not in trail
+    return "add_task: committed" in trail and "save_send: committed" not in trail  # stored as claimed
 
 
 def test_the_hook_knows_the_ledger() -> None:
@@ -108,7 +109,7 @@ def test_a_submission_dies_at_every_step(
         _check_told_once(stage, 1)
         return died
 
-    crashes = Crashes.of(play, tmp_path / "stages", site, writes(SubmitterLedger) | {"enlist_keys"})
+    crashes = Crashes.of(play, tmp_path / "stages", site, SUBMISSION)
     _print(capsys, f"a submission to qingbo: {crashes}")
 
 
@@ -139,7 +140,7 @@ def test_a_submission_without_idempotency_dies_at_every_step(
         assert _bought(books, prompt) == answered
         return died
 
-    crashes = Crashes.of(play, tmp_path / "stages", site, writes(SubmitterLedger) | {"enlist_keys"})
+    crashes = Crashes.of(play, tmp_path / "stages", site, SUBMISSION)
     assert sum(map(_is_in_doubt, crashes.trails)) >= (len(PHASES) if WHOLE or not is_postgres(site) else 1)
     _print(capsys, f"a submission to reapi: {crashes}, {sum(map(_is_in_doubt, crashes.trails))} of them in doubt")
 

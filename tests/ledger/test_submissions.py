@@ -24,6 +24,19 @@ async def test_task_comes_back_as_it_was_given(ledger: Ledger) -> None:
     assert await ledger.tasks(Query()) == [task]
 
 
+async def test_a_task_that_is_sent_at_once_is_stored_as_claimed(ledger: Ledger) -> None:
+    """Its claim is as any other: whoever saw it unclaimed, or claims it as it was, does not get it twice."""
+    unclaimed = new_task(resend_at=at(30))
+    task = new_task(resend_at=at(40), sent_at=NOW, sends=1)
+    assert await ledger.add_task(task) == (task, True)
+    assert await ledger.tasks(Query()) == [task]
+    assert not await ledger.claim_send(unclaimed, at(1), None)
+    assert await ledger.due_sends(PROVIDERS, at(39), 10) == []
+    assert await ledger.due_sends(PROVIDERS, at(40), 10) == [task]
+    assert await ledger.claim_send(task, at(40), None)
+    assert not await ledger.claim_send(task, at(41), None)
+
+
 async def test_same_key_same_request_gives_the_same_task(ledger: Ledger) -> None:
     """A key that is known gives the task that has it, also when both come in one batch."""
     adding = [ledger.add_task(new_task(name, key="k", request_hash="r")) for name in ("task_a", "task_b")]

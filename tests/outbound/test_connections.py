@@ -120,7 +120,7 @@ async def test_each_origin_has_its_own() -> None:
 async def test_certificates_are_loaded_once() -> None:
     """And not at all where nothing is encrypted."""
     connections = Connections()
-    assert connections._trust(HERE) is False
+    assert connections._trust(HERE) is None
     trusted = connections._trust(httpx.URL("https://api.example/"))
     assert connections._trust(httpx.URL("https://other.example/")) is trusted
     await connections.close()

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from ringback.sandbox import SandboxConfig, exports, run, running, serve
+from ringback.sandbox.server import _listen
 
 from .conftest import MODEL, Receiver, Sandbox, Start
 
@@ -32,6 +33,14 @@ async def test_media_is_real_and_served_in_ranges(sandbox: Sandbox) -> None:
     assert (await sandbox.client.get(url, headers={"Range": "bytes=99999-"})).status_code == 416
     assert whole.content.startswith((await sandbox.client.get("/media/sample.mp4")).content)
     assert (await sandbox.client.get("/media/sample.png")).content.startswith(b"\x89PNG")
+
+
+def test_an_answer_does_not_wait_for_its_readers_word() -> None:
+    """Its head and its body are two writes; the second one leaves at once, and not up to 40 ms later."""
+    with _listen(QUICK) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_every_task_has_a_video_of_its_own(sandbox: Sandbox) -> None:

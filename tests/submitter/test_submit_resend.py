@@ -11,11 +11,11 @@ from msgspec import structs
 from structlog.testing import capture_logs
 
 from ringback.errors import LedgerRejected, LedgerUnavailable, SubmissionRefused
-from ringback.ledger import Sent
+from ringback.ledger import Query, Sent
 from ringback.model import Source, Task, TaskState
 from ringback.outbound import Outbound
 from ringback.retry import SENDING
-from submitter.sending import Sender
+from submitter.sending import Sender, send_patience
 
 from .submitter_rig import KEYS, PUBLIC_URL, START, Answer, Rig, accepted, answer, refusal
 
@@ -184,6 +184,35 @@ async def test_a_task_that_was_stored_and_never_claimed_is_sent_by_the_poller(tm
         assert await rig.poll(seconds=1) == 0
         await rig.poll(seconds=60)
         assert (await rig.task(draft)).provider_id == "task_r1"
+
+
+async def test_what_waits_for_its_turn_is_stored_and_not_claimed(tmp_path: Path) -> None:
+    """A crash meanwhile finds it as never sent; what is sent at once was stored as claimed, under the usual lease."""
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(_: httpx.Request) -> httpx.Response:
+        arrived.set()
+        await go_on.wait()
+        return accepted("qingbo")
+
+    async with Rig(tmp_path, slowly, accepted("qingbo", 2), provider_concurrency=1) as rig:
+        first = asyncio.create_task(rig.submitter.submit("qingbo", prompt="x", key="first"))
+        await arrived.wait()
+        second = asyncio.create_task(rig.submitter.submit("qingbo", prompt="x", key="second"))
+        seen = 0
+        while len(stored := await rig.ledger.tasks(Query())) < 2:
+            seen = await rig.ledger.changed(seen, 5)
+        lease = START + send_patience(rig.settings)
+        assert {task.key: (task.sent_at, task.sends, task.resend_at) for task in stored} == {
+            "first": (START, 1, lease),
+            "second": (None, 0, lease),
+        }
+        again = await rig.submitter.submit("qingbo", prompt="x", key="first")  # which somebody is sending
+        assert (again.state, again.sent_at) == (TaskState.PENDING, START)
+        go_on.set()
+        sends = [(task.provider_id, task.sends) for task in await asyncio.gather(first, second)]
+        assert sends == [("task-wave1", 1), ("task-wave2", 1)]
+        assert len(rig.wire.requests) == 2
 
 
 async def test_two_processes_race_for_one_claim_and_one_sends(tmp_path: Path) -> None:

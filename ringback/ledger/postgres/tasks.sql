@@ -8,11 +8,11 @@ SELECT pg_advisory_xact_lock(7463, 0)
 -- name: insert_task
 -- A key that is taken leaves the row out; `tasks_whole` then tells whose it is.
 INSERT INTO tasks (id, provider, origin, state, form, key, request_hash, metadata, url_key, parent, created_at,
-                   resend_at, fetch_at, price_microdollars)
+                   sent_at, sends, resend_at, fetch_at, price_microdollars)
 SELECT value ->> 'id', value ->> 'provider', value ->> 'origin', value ->> 'state', value ->> 'form', value ->> 'key',
        value ->> 'request_hash', value ->> 'metadata', value ->> 'url_key', value ->> 'parent',
-       (value ->> 'created_at')::bigint, (value ->> 'resend_at')::bigint, (value ->> 'fetch_at')::bigint,
-       (value ->> 'price_microdollars')::bigint
+       (value ->> 'created_at')::bigint, (value ->> 'sent_at')::bigint, (value ->> 'sends')::bigint,
+       (value ->> 'resend_at')::bigint, (value ->> 'fetch_at')::bigint, (value ->> 'price_microdollars')::bigint
 FROM jsonb_array_elements(%(rows)s) WITH ORDINALITY AS given (value, place)
 ORDER BY place
 ON CONFLICT (key) WHERE key IS NOT NULL DO NOTHING
@@ -54,11 +54,13 @@ UPDATE tasks SET
     resend_at = NULL
 FROM jsonb_array_elements(%(rows)s)
 WHERE tasks.id = value ->> 0
+RETURNING tasks.*
 
 -- name: save_refused
 UPDATE tasks SET accepted_at = NULL, send_note = value ->> 1, resend_at = NULL
 FROM jsonb_array_elements(%(rows)s)
 WHERE tasks.id = value ->> 0
+RETURNING tasks.*
 
 -- name: save_unanswered
 -- No usable answer. Released: nothing was bought, it may be sent again. Otherwise the claim stays.
@@ -69,6 +71,7 @@ UPDATE tasks SET
     send_note = value ->> 4
 FROM jsonb_array_elements(%(rows)s)
 WHERE tasks.id = value ->> 0 AND tasks.sent_at = (value ->> 1)::bigint
+RETURNING tasks.*
 
 -- name: overtaken
 -- Who else holds the id that a provider gave: tasks that a callback made known before the submission's answer was saved;
@@ -92,10 +95,12 @@ SELECT pg_advisory_xact_lock(7461, hashtext(handler)) FROM (
 
 -- name: adopt_count_copies
 -- Before a copy is dropped, its requests are counted on the event that stays. All events of the unknown task are held
--- from here on: nobody replays one that is about to go.
+-- from here on: nobody replays one that is about to go, and nobody fans it out. That it waits is held first, as a
+-- fan-out does; one that was faster is waited for, and its deliveries are seen by what comes next.
 WITH copies AS MATERIALIZED (
     SELECT held.event_seq AS seq, e.duplicates, e.source, e.last_seen_at FROM facts f
-    CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = f.event_seq FOR UPDATE) e
+    LEFT JOIN LATERAL (SELECT event_seq FROM waiting WHERE event_seq = f.event_seq FOR UPDATE) w ON true
+    CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = coalesce(w.event_seq, f.event_seq) FOR UPDATE) e
     LEFT JOIN LATERAL (
         SELECT event_seq FROM facts WHERE key = %(task)s || substr(f.key, length(%(unknown)s) + 1) LIMIT 1) held ON true
     WHERE f.key > %(unknown)s || ':' AND f.key < %(unknown)s || ';')

@@ -26,13 +26,9 @@ def add(db: sqlite3.Connection, wishes: Sequence[Wish], till: Till) -> Sequence[
     refused = _refused(db, wishes, till)
     tasks = [task for place, (task, _) in enumerate(wishes) if place not in refused]
     db.execute(SQL["insert_task"], {"rows": rows.parameter([rows.new_task(task) for task in tasks])})
-    stored = whole(db, [task.id for task in tasks], [task.key for task in tasks if task.key is not None])
-    by_id = {task.id: task for task in stored}
-    by_key = {task.key: task for task in stored}
-    return [
-        refused.get(place) or _added(task, by_id.get(task.id), by_key.get(task.key))
-        for place, (task, _) in enumerate(wishes)
-    ]
+    keys = [task.key for task in tasks if task.key is not None]
+    owners = {task.key: task for task in whole(db, [], keys)} if keys else {}
+    return [refused.get(place) or _added(task, owners.get(task.key)) for place, (task, _) in enumerate(wishes)]
 
 
 def _refused(db: sqlite3.Connection, wishes: Sequence[Wish], till: Till) -> Mapping[int, BudgetExceeded]:
@@ -44,10 +40,9 @@ def _refused(db: sqlite3.Connection, wishes: Sequence[Wish], till: Till) -> Mapp
     return till.refusals(db, wishes, taken)
 
 
-def _added(wanted: Task, stored: Task | None, owner: Task | None) -> tuple[Task, bool] | Exception:
-    if stored is not None:
-        return stored, True
-    assert owner is not None  # noqa: S101 -- only a taken key keeps a row out
+def _added(wanted: Task, owner: Task | None) -> tuple[Task, bool] | Exception:
+    if owner is None or owner.id == wanted.id:  # only a taken key keeps a row out
+        return wanted, True
     if owner.request_hash != wanted.request_hash:
         return KeyConflict(
             f"key {wanted.key!r} belongs to {owner.id}, a different request; use another key, or the same request"
@@ -57,7 +52,11 @@ def _added(wanted: Task, stored: Task | None, owner: Task | None) -> tuple[Task,
 
 def whole(db: sqlite3.Connection, ids: Sequence[str], keys: Sequence[str] = ()) -> list[Task]:
     """Read whole tasks by our ids or the users' keys."""
-    found = db.execute(SQL["tasks_whole"], {"ids": rows.parameter(ids), "keys": rows.parameter(keys)})
+    return _tasks(db.execute(SQL["tasks_whole"], {"ids": rows.parameter(ids), "keys": rows.parameter(keys)}))
+
+
+def _tasks(found: sqlite3.Cursor) -> list[Task]:
+    """Read whole tasks, as a statement gives them."""
     found.row_factory = sqlite3.Row
     return [rows.task(row) for row in found]
 
@@ -89,10 +88,12 @@ def save_sends(db: sqlite3.Connection, sent: Sequence[Sent], record: Record) -> 
     refused = [[s.task_id, rows.plain(s.note)] for s in sent if s.reading is not None and s.reading.provider_id is None]
     unanswered = [_unanswered(item) for item in sent if item.reading is None]
     saved = (SQL["save_accepted"], accepted), (SQL["save_refused"], refused), (SQL["save_unanswered"], unanswered)
+    stored: dict[str, Task] = {}
     for statement, data in saved:
         if data:
-            db.execute(statement, {"rows": rows.parameter(data)})
-    stored = {task.id: task for task in whole(db, [item.task_id for item in sent])}
+            stored |= {task.id: task for task in _tasks(db.execute(statement, {"rows": rows.parameter(data)}))}
+    if left := [item.task_id for item in sent if item.task_id not in stored]:  # there was nothing to save
+        stored |= {task.id: task for task in whole(db, left)}
     known = stored.keys() - problems.keys()
     if final := [_arrival(item, stored[item.task_id]) for item in sent if _is_final(item) and item.task_id in known]:
         record(db, final)
@@ -163,9 +164,7 @@ def _make_way(db: sqlite3.Connection, named: Sequence[Sequence[str | None]]) -> 
 def due_sends(db: sqlite3.Connection, providers: Sequence[str], now: datetime, limit: int) -> list[Task]:
     """List pending tasks whose time to be (re)sent has come."""
     wanted = {"providers": rows.text(providers), "now": microseconds(now), "limit": limit}
-    found = db.execute(SQL["due_sends"], wanted)
-    found.row_factory = sqlite3.Row
-    return [rows.task(row) for row in found]
+    return _tasks(db.execute(SQL["due_sends"], wanted))
 
 
 def has_due_fetches(db: sqlite3.Connection, provider: str, now: datetime) -> bool:
@@ -185,9 +184,7 @@ def claim_fetches(
             "lease_until": microseconds(lease_until),
             "limit": limit,
         }
-        found = db.execute(SQL["claim_fetches"], parameters)
-        found.row_factory = sqlite3.Row
-        taken.append([rows.task(row) for row in found.fetchall()])
+        taken.append(_tasks(db.execute(SQL["claim_fetches"], parameters)))
     return taken
 
 

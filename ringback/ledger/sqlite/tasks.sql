@@ -4,14 +4,15 @@
 -- SQLite's writers exclude each other: there is nothing to lock.
 
 -- name: insert_task
--- A key that is taken leaves the row out; `tasks_by_key` then tells whose it is.
+-- A key that is taken leaves the row out; `tasks_whole` then tells whose it is. A task that is sent at once is claimed.
 INSERT INTO tasks (id, provider, origin, state, form, key, request_hash, metadata, url_key, parent, created_at,
-                   resend_at, fetch_at, price_microdollars)
+                   sent_at, sends, resend_at, fetch_at, price_microdollars)
 SELECT json_extract(value, '$.id'), json_extract(value, '$.provider'), json_extract(value, '$.origin'),
        json_extract(value, '$.state'), json_extract(value, '$.form'), json_extract(value, '$.key'),
        json_extract(value, '$.request_hash'), json_extract(value, '$.metadata'), json_extract(value, '$.url_key'),
-       json_extract(value, '$.parent'), json_extract(value, '$.created_at'), json_extract(value, '$.resend_at'),
-       json_extract(value, '$.fetch_at'), json_extract(value, '$.price_microdollars')
+       json_extract(value, '$.parent'), json_extract(value, '$.created_at'), json_extract(value, '$.sent_at'),
+       json_extract(value, '$.sends'), json_extract(value, '$.resend_at'), json_extract(value, '$.fetch_at'),
+       json_extract(value, '$.price_microdollars')
 FROM json_each(:rows) WHERE true
 ON CONFLICT (key) WHERE key IS NOT NULL DO NOTHING
 
@@ -46,11 +47,13 @@ UPDATE tasks SET
     resend_at = NULL
 FROM json_each(:rows)
 WHERE tasks.id = json_extract(value, '$[0]')
+RETURNING *
 
 -- name: save_refused
 UPDATE tasks SET accepted_at = NULL, send_note = json_extract(value, '$[1]'), resend_at = NULL
 FROM json_each(:rows)
 WHERE tasks.id = json_extract(value, '$[0]')
+RETURNING *
 
 -- name: save_unanswered
 -- No usable answer. Released: nothing was bought, it may be sent again. Otherwise the claim stays.
@@ -61,6 +64,7 @@ UPDATE tasks SET
     send_note = json_extract(value, '$[4]')
 FROM json_each(:rows)
 WHERE tasks.id = json_extract(value, '$[0]') AND tasks.sent_at = json_extract(value, '$[1]')
+RETURNING *
 
 -- name: overtaken
 -- Who else holds the id that a provider gave: tasks that a callback made known before the submission's answer was saved.
