@@ -13,6 +13,7 @@ is asked whether it holds every callback that got a 200, and none twice.
 import argparse
 import asyncio
 import contextlib
+import os
 import signal
 import sqlite3
 import subprocess
@@ -148,6 +149,7 @@ def _round(folder: Path, options: argparse.Namespace) -> Result:
     environ = environment(url, RINGBACK_PORT=str(port), RINGBACK_LOG_LEVEL="error")
     if options.fsync_ms:
         environ |= slowed(compiled(folder), options.fsync_ms)
+    os.sync()  # so that nobody pays for what another has written
     process = subprocess.Popen((*RINGBACK, "serve"), cwd=ROOT, env=environ)
     try:
         await_port(port, [process])

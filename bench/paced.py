@@ -2,7 +2,8 @@
 
 First wrk finds out what the receiver takes at most. Then one sender pushes so many a second, whatever comes back: a
 push that finds no connection free waits for one, and that counts. A push's moment is when the sender comes to it; how
-late it came there is its own doing, and stands beside. Sender and receiver share the machine.
+late it came there is its own doing, and stands beside. A second of warming up comes first, and is not counted. Sender
+and receiver share the machine.
 
     .venv/bin/python -m bench.paced                         # 3 rounds of 5 s, both ways to verify, on SQLite
     .venv/bin/python -m bench.paced --rounds 1 --seconds 2 --ledger postgres --share 0.25
@@ -32,12 +33,14 @@ from ringback.model import Task
 CONNECTIONS = 64
 MOST_PER_SECOND = 32_000  # so many tasks are prepared for each second of load
 CAPACITY_SECONDS = 2
+WARM_UP_SECONDS = 1  # caches are empty, and files grow
 USUAL_SHARE = 0.5
 P99_MS = 5.0
 COLUMNS = ("pushes", "p50", "p99", "most", "sender late")
 NOTES = (
     "Each figure is the median of the rounds (min–max). A push waits from when the sender comes to it until its answer "
     "is whole.",
+    f"The first {WARM_UP_SECONDS} s of each round is not counted, in which caches are empty and files grow.",
     "`sender late` is how long after its due time the sender came to a push, p99, and in nobody's latency.",
 )
 
@@ -109,7 +112,7 @@ class Bench:
 
     def prepare(self, receiver: Receiver) -> None:
         """Submit the tasks, in a ledger that each round copies."""
-        count = max(CAPACITY_SECONDS, self._options.seconds) * MOST_PER_SECOND
+        count = max(CAPACITY_SECONDS, WARM_UP_SECONDS + self._options.seconds) * MOST_PER_SECOND
         tasks = self._tasks[receiver.auth] = new_tasks(count, provider_of(receiver.auth))
         asyncio.run(submit(self._engine.fresh(f"prepared_{receiver.auth}"), tasks))
 
@@ -117,7 +120,7 @@ class Bench:
         """Find out what it takes at most, and push a share of that."""
         requests = prepare(self._folder / receiver.auth, self._tasks[receiver.auth], receiver.auth)
         rate = self._capacity(receiver, requests) * self._options.share
-        count = min(requests.count, int(rate * self._options.seconds))
+        count = min(requests.count, int(rate * (WARM_UP_SECONDS + self._options.seconds)))
         sent = self._paced(receiver, list(islice(requests.requests(), count)), rate)
         found = Round(
             rate=rate,
@@ -144,8 +147,10 @@ class Bench:
 
     def _paced(self, receiver: Receiver, requests: Sequence[bytes], rate: float) -> Sent:
         with self._serving(receiver) as running:
-            sent = paced(running.site.port, requests, rate=rate, connections=CONNECTIONS)
-        check(receiver, running.site, len(sent.waits), sent.errors)
+            sent = paced(
+                running.site.port, requests, rate=rate, connections=CONNECTIONS, warm_up_seconds=WARM_UP_SECONDS
+            )
+        check(receiver, running.site, sent.answers, sent.errors)
         return sent
 
     @contextmanager

@@ -18,21 +18,27 @@ ANSWER_SECONDS = 10.0  # after the last request
 TICK_SECONDS = 0.001
 
 
-def paced(port: int, requests: Sequence[bytes], *, rate: float, connections: int) -> "Sent":
-    """Send all of these to this port, so many per second; gives what became of them."""
+def paced(
+    port: int, requests: Sequence[bytes], *, rate: float, connections: int, warm_up_seconds: float = 0.0
+) -> "Sent":
+    """Send all of these to this port, so many per second; gives what became of them.
+
+    What is sent while the receiver warms up must be answered well, and how long that took is not counted.
+    """
     gc.collect()
     gc.disable()  # its pauses would be taken for the receiver's
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_Sender(port, connections).send(requests, rate))
+            return runner.run(_Sender(port, connections).send(requests, rate, warm_up_seconds))
     finally:
         gc.enable()
 
 
 @dataclass(slots=True)
 class Sent:
-    """What became of all pushes of a round, in milliseconds."""
+    """What became of the pushes, in milliseconds; `answers` and `errors` count those of the warming up, too."""
 
+    answers: int = 0
     waits: list[float] = field(default_factory=list)
     lags: list[float] = field(default_factory=list)
     errors: int = 0
@@ -79,10 +85,11 @@ class _Sender:
         self._free: deque[_Connection] = deque()  # each in its turn: one that rests for 5 s is closed
         self._waiting: deque[tuple[bytes, float]] = deque()
         self._under_way = 0
+        self._counted_from = 0.0
         self._all_answered = asyncio.Event()
         self.sent = Sent()
 
-    async def send(self, requests: Sequence[bytes], rate: float) -> Sent:
+    async def send(self, requests: Sequence[bytes], rate: float, warm_up_seconds: float) -> Sent:
         """Send all; gives what became of them. Who was not answered in time counts as an error."""
         loop = asyncio.get_running_loop()
         for _ in range(self._connections):
@@ -90,6 +97,7 @@ class _Sender:
             self._free.append(connection)
         opened = list(self._free)
         began, done = time.perf_counter(), 0
+        self._counted_from = began + warm_up_seconds
         while done < len(requests):
             now = time.perf_counter() - began
             for number in range(done, min(len(requests), int(now * rate) + 1)):
@@ -102,7 +110,8 @@ class _Sender:
         return self.sent
 
     def _come_to(self, request: bytes, now: float, due: float) -> None:
-        self.sent.lags.append((now - due) * 1000)
+        if now >= self._counted_from:
+            self.sent.lags.append((now - due) * 1000)
         self._under_way += 1
         if self._free:
             self._free.popleft().ask(request, now)
@@ -111,7 +120,9 @@ class _Sender:
 
     def answered(self, connection: _Connection, at: float, is_good: bool) -> None:
         """Note an answer, and give the connection to who waits for one."""
-        self.sent.waits.append((time.perf_counter() - at) * 1000)
+        self.sent.answers += 1
+        if at >= self._counted_from:
+            self.sent.waits.append((time.perf_counter() - at) * 1000)
         self.sent.errors += not is_good
         self._under_way -= 1
         if self._waiting:

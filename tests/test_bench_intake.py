@@ -173,9 +173,17 @@ def test_the_paced_sender_sends_all_and_counts_who_was_turned_away(tmp_path: Pat
     load = pushes.prepare(tmp_path / "load", new_tasks(40), Auth.TOKEN)
     with answering() as port:
         sent = paced(port, list(load.requests()), rate=2000, connections=2)
-    assert (len(sent.waits), len(sent.lags), sent.errors) == (40, 40, 1)
+    assert (sent.answers, len(sent.waits), len(sent.lags), sent.errors) == (40, 40, 40, 1)
     assert min(sent.waits) > 0
     assert min(sent.lags) >= 0
+
+
+def test_how_long_the_warming_up_took_is_not_counted_but_its_errors_are(tmp_path: Path) -> None:
+    """A round in which anything was not answered well is refused, whenever that was."""
+    load = pushes.prepare(tmp_path / "load", new_tasks(20), Auth.TOKEN)
+    with answering() as port:
+        sent = paced(port, list(load.requests()), rate=2000, connections=2, warm_up_seconds=60)
+    assert (sent.answers, sent.waits, sent.lags, sent.errors) == (20, [], [], 1)
 
 
 def test_without_the_load_generator_it_says_how_to_get_it() -> None:

@@ -40,6 +40,7 @@ class Line:
 
         Raises:
             TimeoutError: none came in time.
+            BlockingIOError: none is there, and there was no time to wait.
         """
         while (content := self._frames.take()) is None:
             self._end.settimeout(timeout_seconds)
@@ -93,7 +94,7 @@ def _next(line: Line, desk: Desk) -> bytes | None:
     while True:
         try:
             return line.receive(desk.rest_seconds())
-        except TimeoutError:
+        except (BlockingIOError, TimeoutError):
             desk.rest()
 
 

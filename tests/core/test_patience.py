@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import weakref
 
 from ringback.patience import LOOK_SECONDS, Patience
 
@@ -39,3 +40,35 @@ async def test_an_answer_that_came_while_the_loop_was_blocked_counts() -> None:
     assert await waiter == 7
     await asyncio.sleep(LOOK_SECONDS * 1.5)
     assert given_up == []
+
+
+class _Waiter:
+    """Somebody who waits until he is told."""
+
+    def __init__(self) -> None:
+        self.is_told = False
+
+
+async def test_who_waits_no_more_is_let_go_by_who_comes() -> None:
+    """A crowd that was answered is not kept until the timer looks: those who come free it, two by each."""
+    patience = Patience[_Waiter](lambda waiter: waiter.is_told, lambda _: None)
+    crowd = [_Waiter() for _ in range(40)]
+    for waiter in crowd:
+        patience.add(waiter, 60.0)
+        waiter.is_told = True
+    kept = weakref.WeakSet(crowd)
+    del waiter, crowd
+    assert len(kept) <= 1
+    first = _Waiter()  # who still waits holds up those behind him, until the timer looks
+    behind = [_Waiter() for _ in range(5)]
+    for each in (first, *behind):
+        patience.add(each, 60.0)
+    for each in behind:
+        each.is_told = True
+    kept = weakref.WeakSet(behind)
+    del each, behind
+    assert len(kept) == 5
+    first.is_told = True
+    for _ in range(3):
+        patience.add(first, 60.0)
+    assert not kept

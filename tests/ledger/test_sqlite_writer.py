@@ -15,7 +15,7 @@ import pytest
 
 from ringback.errors import LedgerError, LedgerRejected, LedgerUnavailable
 from ringback.ledger import Query
-from ringback.ledger.sqlite import SqliteLedger
+from ringback.ledger.sqlite import SqliteLedger, commits
 from ringback.ledger.sqlite.lock import FileLock
 from ringback.ledger.sqlite.thread import in_thread
 from ringback.ledger.sqlite.writer import QUEUE_BOUND
@@ -148,6 +148,21 @@ async def test_close_finishes_what_was_begun(tmp_path: Path) -> None:
     again = await SqliteLedger.open(path, create=False)
     assert len(await again.events(Query(limit=5_000))) == 2_500
     await again.close()
+
+
+async def test_as_soon_as_nothing_waits_what_is_worth_it_is_put_into_the_database(
+    ledger: SqliteLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint need not wait until there is a real pause."""
+    monkeypatch.setattr(commits, "CALM_SECONDS", float("inf"))
+    monkeypatch.setattr(commits, "CHECKPOINT_IDLE_SECONDS", 3600.0)
+    path = tmp_path / "ledger.db"
+    before = path.stat().st_size
+    for number in range(commits.CALM_REQUESTS // commits.BATCH_COST):
+        await ledger.record(fact(COMPLETED, f"task_{number}", f"p-{number}"))
+    async with asyncio.timeout(30):
+        while path.stat().st_size == before:  # noqa: ASYNC110 -- it tells nobody
+            await asyncio.sleep(0.005)
 
 
 async def test_queue_is_bounded(ledger: SqliteLedger) -> None:

@@ -28,6 +28,8 @@ TURN_SECONDS = 0.05  # then whoever wants to read on the write connection has a 
 IMPATIENT_SECONDS = 0.2  # how long to wait for the lock after it was not to be had
 CHECKPOINT_IDLE_SECONDS = 1.0
 CHECKPOINT_REQUESTS = 2_000  # so many writes, some 5 MiB of WAL, then it is copied into the database
+CALM_REQUESTS = 500  # so many, and nothing waits: a checkpoint so small that hardly anybody notices
+CALM_SECONDS = 0.001  # where a commit takes longer, so does each of a checkpoint's fsyncs, however small it is
 SELDOM = 4  # times as many where each of a checkpoint's three fsyncs takes long…
 SLOW_SECONDS = 0.003  # …as the last commit did
 BATCH_COST = 12  # a batch touches about as many pages by itself as so many requests: alone 34 kB, among 64 under 3 kB
@@ -225,7 +227,9 @@ class SqliteCommits(Commits):
             self.rest(connection)
 
     def rest_seconds(self) -> float | None:
-        """Tell when to checkpoint what was written last."""
+        """Tell when to checkpoint what was written last: at once, if it is enough to be worth it."""
+        if self._dirty >= CALM_REQUESTS and self.commit_seconds < CALM_SECONDS:
+            return 0.0
         return CHECKPOINT_IDLE_SECONDS if self._dirty else None
 
     def rest(self, connection: sqlite3.Connection) -> None:
