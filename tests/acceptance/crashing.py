@@ -1,7 +1,8 @@
 """A fault hook at the ledger boundary: a process that kills itself at its n-th step there, as a power cut would.
 
 Steps are, on each connection that writes, the moments before BEGIN, before COMMIT and after COMMIT, around a checkpoint
-of SQLite, and before each statement of PostgreSQL, where each one travels. They are numbered. Steps with a name only
+of SQLite, and before each statement of PostgreSQL: before it is kept for a packet, and before it travels. Of a packet
+in which the process dies, the server has done what comes before that step. Steps are numbered. Those with a name only
 are the call and the return of every method of the ledger that may write, where nothing changes that was not so at the
 step before. Each is written into a trail before anything dies, so that a test can tell where that was. Nothing here
 knows one method from another, but for those that only read. `forking` calls `prepare` in every process that it makes;
@@ -14,7 +15,7 @@ import os
 import signal
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,6 +24,7 @@ import time_machine
 from ringback.ledger import Ledger, postgres
 from ringback.ledger.postgres import connection, link, schema
 from ringback.ledger.postgres.commits import BEGIN
+from ringback.ledger.postgres.pipeline import Pipeline
 from ringback.ledger.sqlite import SqliteLedger, heart
 from ringback.model import Receipt
 
@@ -34,7 +36,8 @@ ASTRAY_SECONDS = "RINGBACK_TEST_ASTRAY_SECONDS"  # how far it is ahead of all ot
 READS = frozenset({"changed", "deliveries", "due_sends", "events", "processes", "report", "story", "summary", "tasks"})
 BEAT = "beat_from_thread"
 PHASES = ("called", "begin", "commit", "committed", "done")  # of everything that is written
-NUMBERED = frozenset({"begin", "statement", "commit", "committed", "checkpoint", "checkpointed"})
+NUMBERED = frozenset({"begin", "kept", "statement", "commit", "committed", "checkpoint", "checkpointed"})
+PACKET = {b"BEGIN": "begin", b"COMMIT": "commit"}  # the first words of these; all else is a statement
 Method = Callable[..., Any]
 
 
@@ -121,14 +124,39 @@ class _Steps:
         connection.Connection.command = commanded  # type: ignore[method-assign, assignment]
         connection.Connection.execute = executed  # type: ignore[method-assign, assignment]
         schema._take = taken  # type: ignore[assignment]
+        self._watch_packets(writing)
 
-    def _reach(self, phase: str, method: str | None = None) -> None:
+    def _watch_packets(self, writing: threading.local) -> None:
+        together, keep = connection.Connection.together, Pipeline.execute
+
+        def kept(batch: Pipeline, statement: Any, values: Any = ()) -> Any:
+            self._reach("kept")
+            return keep(batch, statement, values)
+
+        def sent(db: connection.Connection, commands: Sequence[connection.Command]) -> Any:
+            phases = [PACKET.get(query.partition(b" ")[0], "statement") for query, _ in commands]
+            for place, phase in enumerate(phases):
+                self._reach(phase, first=functools.partial(together, db, commands[:place]) if place else None)
+            writing.now = True
+            found = together(db, commands)
+            if phases[-1] == "commit":
+                self._reach("committed")
+                writing.now = False
+            return found
+
+        connection.Connection.together = sent  # type: ignore[method-assign, assignment]
+        Pipeline.execute = kept  # type: ignore[method-assign, assignment]
+
+    def _reach(self, phase: str, method: str | None = None, first: Callable[[], Any] | None = None) -> None:
+        """Note a step, and die there if it is the one, after what is still to be done first."""
         with self._lock:
             name = method or getattr(self._thread, "method", None) or "+".join(sorted({*self._under_way})) or "open"
             step = f"{name}: {phase}"
             self._count += phase in NUMBERED
             os.write(self._trail, f"{step}\n".encode())
             if is_step(step, self._crash_at) or (phase in NUMBERED and self._crash_at == str(self._count)):
+                if first is not None:
+                    first()
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def _wrapped(self, name: str, method: Method) -> Method:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +13,10 @@ from psycopg.conninfo import conninfo_to_dict
 from ringback.errors import LedgerRejected, LedgerUnavailable
 from ringback.ledger import Query, postgres
 from ringback.ledger.postgres import PostgresLedger, commits, guard, readers
-from ringback.ledger.postgres.connection import Connection
+from ringback.ledger.postgres.connection import Command, Connection
 from ringback.ledger.postgres.link import Link
+from ringback.ledger.postgres.pipeline import Pipeline
+from ringback.ledger.queries import Statement
 from ringback.ledger.turns import Share, Turn
 from ringback.model import DeliveryState, Receipt, Verdict
 
@@ -164,17 +166,17 @@ async def test_lost_connections_are_made_anew(ledger: PostgresLedger, url: str) 
 
 async def test_connection_lost_in_a_batch_is_one_more_try(ledger: PostgresLedger, url: str) -> None:
     """Where the connection ends between two statements, the batch is written once, on another one."""
-    execute_ = Connection.execute
+    execute_ = Pipeline.execute
     ended: list[str] = []
 
-    def execute_once(db: Connection, statement: str, values: Any = ()) -> Any:
-        if getattr(statement, "key", "") == "intake.insert_events" and not ended:
+    def execute_once(batch: Pipeline, statement: Statement, values: Any = ()) -> Any:
+        if statement.key == "intake.insert_events" and not ended:
             ended.append(url)
             end_connections(url)
-        return execute_(db, statement, values)
+        return execute_(batch, statement, values)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Connection, "execute", execute_once)
+        patch.setattr(Pipeline, "execute", execute_once)
         assert (await ledger.record(fact(COMPLETED))).verdict is Verdict.NEW
     assert ended
     assert len(await ledger.events(Query())) == 1
@@ -245,16 +247,14 @@ async def test_read_only_server_is_told_and_heals(ledger: PostgresLedger, url: s
 
 async def test_write_on_what_became_read_only_meanwhile(ledger: PostgresLedger) -> None:
     """A connection that turns out to be read-only is given up for another one at once."""
-    command = Connection.command
+    together = Connection.together
 
-    def demote(db: Connection, text: str) -> None:
-        command(db, text)
-        if text == commits.BEGIN:
-            patch.undo()
-            command(db, "SET TRANSACTION READ ONLY")
+    def demote(db: Connection, sent: Sequence[Command]) -> Any:
+        patch.undo()
+        return together(db, [*sent[:2], (b"SET TRANSACTION READ ONLY", ()), *sent[2:]])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Connection, "command", demote)
+        patch.setattr(Connection, "together", demote)
         assert (await ledger.record(fact(COMPLETED))).verdict is Verdict.NEW
 
 

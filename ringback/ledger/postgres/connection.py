@@ -6,15 +6,22 @@ binding each value does. A binary value is base64 in it.
 """
 
 import contextlib
+import hashlib
 import os
+import re
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, cast
 
 import msgspec
 import psycopg
+from psycopg import generators
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import error_from_result
+from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.pq.abc import PGresult
 from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 
 from ringback.ledger.postgres.guard import GUARD
@@ -27,6 +34,10 @@ FILES = (
 QUERIES: Mapping[str, bytes] = {
     statement.key: statement.encode() for file in FILES for statement in load(f"postgres/{file}.sql").values()
 }
+# What reads that which it has just written: the server calls it a SELECT.
+WRITING = frozenset(
+    key for key, query in QUERIES.items() if re.search(rb" AS (MATERIALIZED )?\(\s*(DELETE|UPDATE) ", query)
+)
 MOST_PREPARED = 500
 STUCK_SECONDS = 3.0  # longer than a statement of the writer may take: the server has ended it, or answers no more
 # Where the URL says nothing else. A server that is gone is noticed within 3 s, before who waits for an answer gives up.
@@ -42,6 +53,8 @@ WRITABLE: Mapping[str, Any] = {"target_session_attrs": "read-write"}  # of sever
 # Another one after a restart, a crash (after which statistics begin anew) or a failover.
 SERVER = b"SELECT concat_ws(' ', pg_postmaster_start_time(), (SELECT stats_reset FROM pg_stat_bgwriter))"
 SELECT = b"SELECT"
+
+Command = tuple[bytes, Sequence[bytes]]  # a query, and its values as text
 
 _rows_text = msgspec.json.Encoder().encode
 
@@ -108,6 +121,7 @@ class Connection:
         self.patience_seconds = patience_seconds
         self.server = ""  # which one answers, of those that have been, as far as a connection that writes has asked
         self._asked_at: float | None = None  # since when an answer is waited for
+        self._prepared: set[bytes] = set()  # names of what `together` has had prepared
         GUARD.watch(self)
 
     def execute(self, statement: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> Cursor:
@@ -115,10 +129,11 @@ class Connection:
         if not isinstance(statement, Statement):
             return Cursor(self.raw.cursor())  # BEGIN and ROLLBACK of a reader: what it reads is one snapshot already
         if statement.size:
-            values = {"rows": rows(cast("Sequence[Any]", values), statement.size)}
+            values = {"rows": rows(cast("Sequence[Any]", values))}
         found = self.ask(QUERIES[statement.key], values)
         result = found.pgresult
-        if result is not None and not (result.command_status or SELECT).startswith(SELECT):
+        read = result is None or (result.command_status or SELECT).startswith(SELECT)
+        if not read or statement.key in WRITING:
             self.total_changes += found.rowcount
         return Cursor(found)
 
@@ -126,9 +141,68 @@ class Connection:
         """Run a query and wait for its answer, not for ever."""
         self._asked_at = time.monotonic()
         try:
-            return self.raw.execute(query, values, prepare=prepare)
+            # As binary, a body need not be spelt out in hex, nor a number in digits. Several commands cannot have it.
+            return self.raw.execute(query, values, prepare=prepare, binary=prepare is None)
         finally:
             self._asked_at = None
+
+    def together(self, commands: Sequence[Command]) -> Sequence[PGresult]:
+        """Send queries in one packet, each with its values, and wait for what became of each.
+
+        The server does them in turn; where one fails, it leaves out the rest. This is libpq's pipeline mode without
+        psycopg's, which sends, and so wakes the server, at each of them.
+
+        Raises:
+            psycopg.Error: the first that failed says why.
+        """
+        pgconn = self.raw.pgconn
+        self._asked_at = time.monotonic()
+        try:
+            pgconn.enter_pipeline_mode()
+            try:
+                found = self.raw.wait(self._found(commands))
+            finally:
+                if pgconn.status != ConnStatus.BAD:
+                    pgconn.exit_pipeline_mode()
+        finally:
+            self._asked_at = None
+        if (failed := next(filter(_has_failed, found), None)) is not None:
+            raise error_from_result(failed)
+        return found
+
+    def _found(self, commands: Sequence[Command]) -> Generator[Any, Any, list[PGresult]]:
+        """Send the commands; gives what became of each, and of what prepares one before it."""
+        pgconn = self.raw.pgconn
+        sent = self._sent(commands)
+        pgconn.pipeline_sync()
+        yield from generators.send(pgconn)
+        found: list[PGresult] = []
+        try:
+            while len(found) <= len(sent):  # the last one only tells that there are no more
+                if not (answers := (yield from generators.fetch_many(pgconn))):
+                    raise psycopg.OperationalError("the connection was lost")
+                found += answers
+        except psycopg.OperationalError:
+            if not any(map(_has_failed, found)):  # which says why the connection has ended
+                raise
+        pairs = zip(sent, found, strict=False)
+        self._prepared |= {name for name, result in pairs if name and not _has_failed(result)}
+        return found[: len(sent)]
+
+    def _sent(self, commands: Sequence[Command]) -> list[bytes]:
+        """Hand the commands to libpq; gives, for each answer to come, the name of what it prepares, if it does."""
+        pgconn, sent = self.raw.pgconn, []
+        for query, values in commands:
+            if self.raw.prepare_threshold is None:
+                pgconn.send_query_params(query, values)
+            else:
+                name = prepared_name(query)
+                if name not in self._prepared and name not in sent:
+                    pgconn.send_prepare(name, query)
+                    sent.append(name)
+                pgconn.send_query_prepared(name, values)
+            sent.append(b"")
+        return sent
 
     def command(self, text: str) -> None:
         """Run commands that take no values, several in one go."""
@@ -152,10 +226,19 @@ class Connection:
         self.raw.close()
 
 
-def rows(values: Sequence[Any], count: int) -> str:
-    """Write the values of so many rows as one JSON text."""
-    width = len(values) // count
-    return _rows_text([values[start : start + width] for start in range(0, len(values), width)]).decode()
+@cache
+def prepared_name(query: bytes) -> bytes:
+    """Name a prepared query by what it says: behind a pooler, another one's may be there, and then it is the same."""
+    return b"ringback_" + hashlib.sha256(query).hexdigest()[:32].encode()
+
+
+def _has_failed(result: PGresult) -> bool:
+    return result.status in (ExecStatus.FATAL_ERROR, ExecStatus.PIPELINE_ABORTED)
+
+
+def rows(values: Sequence[Any]) -> str:
+    """Write rows of values as one JSON text."""
+    return _rows_text(values).decode()
 
 
 def connect(url: str, *, prepare: bool, patience_seconds: float | None = None, **more: Any) -> Connection:
