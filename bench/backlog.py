@@ -26,9 +26,11 @@ BODY = (
     '1775285160040,"completed_at":1775285195,"progress":100,"cost":22313,"result":{"videos":[{"url":["' + URL + '"],'
     '"expires_at":1775371595}]}}'
 )
-# The last 20 characters: a negative place means something else to PostgreSQL.
+# The last 20 characters: a negative place means something else to PostgreSQL. Each is to be asked about in an hour, if
+# no push comes, as the Submitter has it: what a push does about that is part of its price.
 ANSWERED = (
-    "UPDATE tasks SET state = 'submitted', accepted_at = 1, provider_id = 'task-wave' || substr(id, length(id) - 19)"
+    "UPDATE tasks SET state = 'submitted', accepted_at = 1, provider_id = 'task-wave' || substr(id, length(id) - 19), "
+    "fetch_at = created_at + 3600000000"
 )
 
 # Numbered alike in all three tables, and in the order of their ids, as the ledger itself would write them.
