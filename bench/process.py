@@ -49,7 +49,7 @@ NOTES = """
 - procrastinate keeps jobs and their states as Ringback does; it fetches and finishes each by itself. Jobs are `async`.
 """
 COUNTS = """
-SELECT (SELECT count(*) FROM events WHERE fanned_out_at IS NOT NULL) AS fanned_out,
+SELECT (SELECT count(DISTINCT event_seq) FROM deliveries) AS fanned_out,
        (SELECT count(*) FROM deliveries) AS deliveries,
        (SELECT count(*) FROM deliveries WHERE state = 'succeeded') AS succeeded,
        (SELECT count(*) FROM deliveries d WHERE state = 'succeeded' AND

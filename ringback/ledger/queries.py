@@ -50,17 +50,18 @@ def load(file: str) -> Mapping[str, Statement]:
 
 
 def chunks(db: Any, statement: Statement, rows: Sequence[Sequence[Any]]) -> Iterator[tuple[Statement, list[Any]]]:
-    """Give the statement for these rows, with their values in a list.
+    """Give the statement for these rows, with a list of them; for SQLite, of their values.
 
     One if it can be: with each, the interpreter lock changes hands between the threads several times.
     """
-    most = LARGEST if isinstance(db, sqlite3.Connection) else LARGEST_ELSEWHERE
-    start = 0
-    while start < len(rows):
-        size = min(most, len(rows) - start)
-        made = repeated(statement, size) if most == LARGEST else Statement(statement, statement.key, size)
-        yield made, [value for row in rows[start : start + size] for value in row]
-        start += size
+    flat = isinstance(db, sqlite3.Connection)
+    most = LARGEST if flat else LARGEST_ELSEWHERE
+    for start in range(0, len(rows), most):
+        chunk = list(rows[start : start + most])
+        if flat:
+            yield repeated(statement, len(chunk)), [value for row in chunk for value in row]
+        else:
+            yield Statement(statement, statement.key, len(chunk)), chunk
 
 
 def execute_many(db: Any, statement: Statement, rows: Iterable[Sequence[Any]]) -> None:

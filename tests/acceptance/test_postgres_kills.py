@@ -38,12 +38,12 @@ FAULTS = {"lost_push": 0.1, "duplicate_push": 0.15, "late_push": 0.05, "early_pu
 TWIN_PAUSE_SECONDS = 0.05
 NUMBER = 'int(event.task.id.rpartition("_")[2])'
 OWED = """
-SELECT (SELECT count(*) FROM events WHERE fanned_out_at IS NULL AND standing = 'accepted')
+SELECT (SELECT count(*) FROM waiting)
      + (SELECT count(*) FROM deliveries WHERE state IN ('pending', 'running'))
      + (SELECT count(*) FROM tasks WHERE settled_at IS NULL)
 """
 LEFT = (
-    "SELECT type, task_id, hold_until FROM events WHERE fanned_out_at IS NULL AND standing = 'accepted' LIMIT 5",
+    "SELECT e.type, e.task_id, w.hold_until FROM waiting w JOIN events e ON e.seq = w.event_seq LIMIT 5",
     "SELECT * FROM deliveries WHERE state IN ('pending', 'running') LIMIT 5",
     "SELECT * FROM tasks WHERE settled_at IS NULL LIMIT 5",
     "SELECT * FROM processes",

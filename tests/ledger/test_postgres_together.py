@@ -13,6 +13,8 @@ import pytest
 
 from ringback.ledger import Keyless, Query, Rate, Registration, Settled, Share, Turn, Work
 from ringback.ledger.postgres import PostgresLedger
+from ringback.ledger.postgres.connection import connect
+from ringback.ledger.sqlite import turn as turns
 from ringback.model import DeliveryState, EventType, Outcome, TaskState, Verdict
 from ringback.settings import Settings
 
@@ -192,3 +194,25 @@ async def test_two_new_processes_register_at_once(ledgers: Sequence[PostgresLedg
         pass
     found = Counter(item.delivery.handler for item in await ledgers[0].deliveries(Query(limit=1000)))
     assert found == {"old": 200, "new": 200}
+
+
+async def test_an_adoption_waits_for_a_fan_out(ledgers: Sequence[PostgresLedger], engine: Engine) -> None:
+    """What is being fanned out while its task is adopted, and is dropped as a copy, leaves no delivery behind."""
+    await ledgers[0].beat(worker(), NOW, LONG_AGO, {"h": Registration(patterns=ANY)})
+    await claimed(ledgers[0])
+    await ledgers[0].record(fact(PROCESSING, None))
+    await ledgers[0].record(fact(PROCESSING, provider_id=None))
+    db = connect(engine.settings.database_url, prepare=False)
+    db.command("BEGIN")
+    ((turned),) = turns.take(db, [Turn(process=worker(), now=at(31), fan_out=10)])  # type: ignore[arg-type]
+    assert turned.fanned_out == 2
+    adoption = asyncio.create_task(ledgers[1].save_send(sent(reading=reading(TaskState.SUBMITTED, "p-a"))))
+    async with asyncio.timeout(2):
+        while not engine.query("SELECT 1 FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 -- not ours
+            await asyncio.sleep(0.01)
+    db.command("COMMIT")
+    db.close()
+    await adoption
+    assert engine.query(
+        "SELECT count(*), count(e.seq) FROM deliveries d LEFT JOIN events e ON e.seq = d.event_seq"
+    ) == [(1, 1)]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from ringback.ledger import Keep, Ledger, Prune, Pruned, Query, ReplayEvents, Share, Turn, Work
+from ringback.ledger import Keep, Ledger, Pattern, Prune, Pruned, Query, ReplayEvents, Share, Turn, Work
 from ringback.ledger.retention import STEP, Level, Place
 from ringback.ledger.schema import schema_text
 from ringback.ledger.sqlite import intake, retention, settling, tasks
@@ -64,6 +64,20 @@ async def handled(ledger: Ledger) -> None:
         pass
     works: Sequence[Work] = await claim(ledger)
     await settle(ledger, [ended(w, Outcome.SUCCEEDED, DeliveryState.SUCCEEDED, seconds=0) for w in works])
+
+
+async def test_when_an_event_was_fanned_out_is_never_forgotten(ledger: Ledger) -> None:
+    """It is told of what somebody wanted and of what nobody did, and still when only keys are left."""
+    await ledger.beat(worker(), NOW, LONG_AGO, registered({"h": (Pattern(event="task.completed"),)}))
+    for number, status in enumerate((COMPLETED, FAILED)):
+        await ledger.record(fact(status, f"task_{number}", f"p-{number}"))
+    assert {event.fanned_out_at for event in await ledger.events(Query())} == {None}
+    assert await fan_out(ledger, at(5), 10) == 2
+    await settle(ledger, [ended(w, Outcome.SUCCEEDED, DeliveryState.SUCCEEDED) for w in await claim(ledger)])
+    assert [event.fanned_out_at for event in await ledger.events(Query())] == [at(5)] * 2
+    assert await pruned(ledger, 31) == Pruned(emptied=2)
+    assert [event.fanned_out_at for event in await ledger.events(Query())] == [at(5)] * 2
+    assert (await ledger.deliveries(Query())) == []
 
 
 async def test_what_was_emptied_is_never_replayed(ledger: Ledger) -> None:

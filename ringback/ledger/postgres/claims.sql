@@ -35,7 +35,8 @@ FROM jsonb_array_elements(%(rows)s)
 WHERE deliveries.seq = (value ->> 0)::bigint
 
 -- name: events_with_tasks
--- Each by itself: so it is looked for in its own partition only, whatever the planner believes about the others.
+-- Each by itself: so it is looked for in its own partition only, whatever the planner believes about the others. When it
+-- was fanned out, a worker does not ask.
 SELECT e.*, t.* FROM json_array_elements_text(%(events)s)
 CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = value::bigint LIMIT 1) e
 LEFT JOIN LATERAL (SELECT * FROM tasks WHERE id = e.task_id LIMIT 1) t ON true

@@ -40,7 +40,8 @@ SELECT e.seq, e.id,
 FROM events e
 LEFT JOIN tasks t ON t.id = e.task_id
 WHERE e.seq >= %(from_seq)s AND e.received_at >= %(since)s AND e.received_at < %(until)s
-  AND e.standing = 'accepted' AND e.fanned_out_at IS NOT NULL AND e.pruned < 2
+  AND e.standing = 'accepted' AND e.pruned < 2
+  AND (SELECT w.event_seq FROM waiting w WHERE w.event_seq = e.seq) IS NULL
   AND (%(status)s::text IS NULL OR e.status = %(status)s)
   AND (%(provider)s::text IS NULL OR e.provider = %(provider)s)
   AND (%(type)s::text IS NULL OR e.type = %(type)s)

@@ -19,7 +19,7 @@ FROM tasks WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(seqs)s)::big
 -- All events of these tasks, with what their deliveries say about them: how often nothing is settled yet, and the last
 -- time anything was.
 SELECT given.value, e.seq, e.last_seen_at, coalesce(d.settled_at, 0),
-       (e.fanned_out_at IS NULL AND e.standing = 'accepted')::int + d.unsettled
+       (SELECT count(*) FROM waiting w WHERE w.event_seq = e.seq) + d.unsettled
 FROM json_array_elements_text(%(tasks)s) given (value)
 CROSS JOIN LATERAL (
     SELECT event_seq FROM facts WHERE key > given.value || ':' AND key < given.value || ';' OFFSET 0) f
@@ -58,7 +58,7 @@ ORDER BY received_at, seq LIMIT %(limit)s
 
 -- name: other_events_to_prune
 SELECT e.seq, e.id, e.provider, e.pruned, greatest(e.last_seen_at, coalesce(d.settled_at, 0)),
-       (e.fanned_out_at IS NULL AND e.standing = 'accepted')::int + d.unsettled
+       (SELECT count(*) FROM waiting w WHERE w.event_seq = e.seq) + d.unsettled
 FROM json_array_elements_text(%(seqs)s)
 CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = value::bigint LIMIT 1) e
 CROSS JOIN LATERAL (
@@ -114,12 +114,14 @@ DELETE FROM callbacks WHERE event_id = ANY (ARRAY(SELECT json_array_elements_tex
 
 -- name: empty_events
 -- The keys stay, and what tells how often the fact came. Such an event lies below zero, in the partition of those (its
--- seq is lowered by 2^62): so nothing is left in that of its week, which can be dropped. Its steps go: it is never
--- replayed.
+-- seq is lowered by 2^62): so nothing is left in that of its week, which can be dropped. When it was fanned out is told
+-- by its deliveries, which go after it. Its steps go: it is never replayed.
 WITH no_steps AS (
     DELETE FROM steps WHERE event_seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint))),
 emptied AS (
     UPDATE events SET body = ''::bytea, headers = '[]', results = '[]', error = NULL, pruned = %(level)s,
+                      fanned_out_at = coalesce(
+                          fanned_out_at, (SELECT min(created_at) FROM deliveries WHERE event_seq = events.seq)),
                       seq = CASE WHEN seq > 0 THEN seq - 4611686018427387904 ELSE seq END
     WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint))
       AND seq >= (SELECT min(value::bigint) FROM json_array_elements_text(%(events)s))

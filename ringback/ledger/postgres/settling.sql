@@ -8,14 +8,23 @@ SELECT pg_advisory_xact_lock(7461, hashtext(value)) FROM (
 -- name: settle_deliveries
 -- The fence: only the delivery's current attempt can move it. A key that is its own id stands for none, or for a key
 -- function that failed: the next attempt asks again. The state is asked for in words that no index knows: by that of
--- what runs, each settling would walk through all that runs in any worker.
-UPDATE deliveries SET
-    state = value ->> 2, due_at = coalesce((value ->> 3)::bigint, due_at),
-    attempts = attempts - (value ->> 4)::boolean::int, settled_at = (value ->> 5)::bigint, reason = value ->> 6,
-    worker = NULL, started_at = NULL, key = nullif(key, id)
-FROM jsonb_array_elements(%(rows)s)
-WHERE deliveries.id = value ->> 0 AND deliveries.attempt = value ->> 1 AND deliveries.state || '' = 'running'
-RETURNING seq, attempt, handler, key, event_seq
+-- what runs, each settling would walk through all that runs in any worker. What has moved has its attempt written by
+-- the same stroke: to name them all once more would cost as much again.
+WITH moved AS (
+    UPDATE deliveries SET
+        state = value ->> 2, due_at = coalesce((value ->> 3)::bigint, due_at),
+        attempts = attempts - (value ->> 4)::boolean::int,
+        settled_at = CASE WHEN value ->> 2 <> 'pending' THEN (value ->> 5)::bigint END, reason = value ->> 6,
+        worker = NULL, started_at = NULL, key = nullif(key, id)
+    FROM jsonb_array_elements(%(rows)s)
+    WHERE deliveries.id = value ->> 0 AND deliveries.attempt = value ->> 1 AND deliveries.state || '' = 'running'
+    RETURNING seq, attempt, handler, key, event_seq, begun, value),
+closed AS (
+    INSERT INTO attempts (id, delivery_seq, number, worker, started_at, finished_at, outcome, error, traceback)
+    SELECT attempt, seq, begun, value ->> 7, (value ->> 8)::bigint, (value ->> 5)::bigint, value ->> 9, value ->> 6,
+           value ->> 10
+    FROM moved)
+SELECT seq, attempt, handler, key, event_seq, NULL::bigint FROM moved
 
 -- name: lock_settled
 -- Of handlers with neither key nor order many may settle at once. But none while another worker, whose code does ask for

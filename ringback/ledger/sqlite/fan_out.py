@@ -57,42 +57,46 @@ def fan_out(
     begun: list[Work] = []
     owed: list[tuple[Any, ...]] = []
     events: list[int] = []
+    unwanted: list[int] = []
     alike: dict[tuple[str, str, str | None], list[str]] = {}  # most events of a batch are wanted by the same handlers
-    for seq, event, task, model in _waiting(db, turn):
-        events.append(seq)
-        kind = (event.type, event.provider, model)
+    now = microseconds(turn.now)
+    for seq, event, task in _waiting(db, turn):
+        kind = (event.type, event.provider, task.form.model if task and task.form else None)
         if (names := alike.get(kind)) is None:
             names = alike[kind] = [handler.name for handler in wanted if handler.wants(*kind)]
+        (events if names else unwanted).append(seq)
         for name in names:
             work = _begin(turn, event, task, name) if may_begin(name) else None
-            owed.append(_delivery(turn, seq, name, work))
+            owed.append(_delivery(turn, now, seq, name, work))
             if work is not None:
                 begun.append(work)
     _insert(db, owed)
     if events:
-        db.execute(SQL["mark_fanned_out"], {"now": microseconds(turn.now), "events": rows.text(events)})
-    return len(events), begun
+        db.execute(SQL["mark_owed"], {"now": now, "events": rows.text(events)})
+    if unwanted:
+        db.execute(SQL["mark_unwanted"], {"now": now, "events": rows.text(unwanted)})
+    return len(events) + len(unwanted), begun
 
 
 def look_back(db: sqlite3.Connection, turn: Turn, wanted: Sequence[Wanted]) -> bool:
     """Owe past events to handlers that asked for them, a few at a time; tells whether there was anything to do."""
-    behind = [handler for handler in wanted if handler.catch_up is not None]
+    behind, now = [handler for handler in wanted if handler.catch_up is not None], microseconds(turn.now)
     for handler in behind:
         begin = handler.catch_up or first_event(db, handler.since or 0)  # which reads many: once is enough
         span = {"from_seq": begin, "since": handler.since, "limit": LOOK_BACK}
         found = [] if begin is None else db.execute(SQL["past_events"], span).fetchall()
         past = [seq for seq, event_type, provider, model in found if handler.wants(event_type, provider, model)]
-        _insert(db, [_delivery(turn, seq, handler.name) for seq in past])
+        _insert(db, [_delivery(turn, now, seq, handler.name) for seq in past])
         further = found[-1][0] + 1 if len(found) == LOOK_BACK else None
         db.execute(SQL["caught_up"], {"name": handler.name, "next": further})
     return bool(behind)
 
 
-def _waiting(db: sqlite3.Connection, turn: Turn) -> Iterator[tuple[int, Event, Task | None, str | None]]:
+def _waiting(db: sqlite3.Connection, turn: Turn) -> Iterator[tuple[int, Event, Task | None]]:
     cursor = db.execute(SQL["waiting_events"], {"now": microseconds(turn.now), "limit": turn.fan_out})
     read = rows.EventsWithTasks(cursor)
     for row in cursor.fetchall():
-        yield row[0], read.event(row), read.task(row), row[-1]
+        yield row[0], read.event(row), read.task(row)
 
 
 def _begin(turn: Turn, event: Event, task: Task | None, handler: str) -> Work:
@@ -113,9 +117,8 @@ def _begin(turn: Turn, event: Event, task: Task | None, handler: str) -> Work:
     return Work(delivery=delivery, attempt=attempt, event=event, task=task)
 
 
-def _delivery(turn: Turn, event_seq: int, handler: str, work: Work | None = None) -> tuple[Any, ...]:
+def _delivery(turn: Turn, now: int, event_seq: int, handler: str, work: Work | None = None) -> tuple[Any, ...]:
     """Write a new delivery, in the order of `insert_deliveries`."""
-    now = microseconds(turn.now)
     if work is None:
         return new_id("dlv", turn.now), event_seq, handler, "pending", now, 0, 0, None, None, None, now
     return work.delivery.id, event_seq, handler, "running", now, 1, 1, work.attempt.id, turn.process.id, now, now

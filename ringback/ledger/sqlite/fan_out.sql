@@ -6,7 +6,7 @@ SELECT name, patterns, since, catch_up FROM handlers
 -- name: waiting_events
 -- Never a cursor over ids: an event that was held, or written late by another process, is found all the same. Whole
 -- rows, since most of them begin right away; no more are asked for than can begin.
-SELECT e.*, t.*, json_extract(t.form, '$.model') FROM events e LEFT JOIN tasks t ON t.id = e.task_id
+SELECT e.*, t.* FROM events e LEFT JOIN tasks t ON t.id = e.task_id
 WHERE e.fanned_out_at IS NULL AND e.standing = 'accepted' AND (e.hold_until IS NULL OR e.hold_until <= :now)
 ORDER BY e.seq LIMIT :limit
 
@@ -15,7 +15,11 @@ INSERT INTO deliveries (id, event_seq, handler, state, due_at, begun, attempts, 
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (event_seq, handler, run) DO NOTHING
 
--- name: mark_fanned_out
+-- name: mark_owed
+UPDATE events SET fanned_out_at = :now WHERE seq IN (SELECT value FROM json_each(:events))
+
+-- name: mark_unwanted
+-- By themselves, since PostgreSQL tells of the others by their deliveries.
 UPDATE events SET fanned_out_at = :now WHERE seq IN (SELECT value FROM json_each(:events))
 
 -- name: first_event

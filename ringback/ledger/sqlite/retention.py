@@ -168,7 +168,7 @@ def _ripe_events(db: sqlite3.Connection, wish: Prune, seqs: Sequence[int]) -> tu
 # What is done to events, besides to tasks, and besides to events about no task.
 EVENT_STEPS: Mapping[Level, Sequence[str]] = {
     Level.WITHOUT_BODIES: ("empty_event_bodies",),
-    Level.KEYS_ONLY: ("drop_attempts", "drop_deliveries", "drop_results", "empty_events"),
+    Level.KEYS_ONLY: ("drop_attempts", "drop_results", "empty_events", "drop_deliveries"),
     Level.GONE: ("drop_attempts", "drop_deliveries", "drop_events"),
 }
 TASK_STEPS: Mapping[Level, Sequence[str]] = {

@@ -27,19 +27,22 @@ def settle(db: sqlite3.Connection, settled: Sequence[Settled]) -> tuple[bool, ..
     """Close attempts and move their deliveries; False for each that no longer was the current one."""
     if not settled:
         return ()
-    moved: dict[str, int] = {}
+    ends = {item.attempt.id: _end(item) for item in settled}
+    moved: set[str] = set()
+    closed: list[tuple[Any, ...]] = []  # attempts that are not written yet
     keys: set[tuple[str, str]] = set()
     storing: dict[str, int] = {}  # events by the attempts that stored their results
     handlers: set[str] = set()
-    for statement, values in chunks(db, SQL["settle_deliveries"], [_move(item) for item in settled]):
-        for seq, attempt, handler, key, event_seq in db.execute(statement, values).fetchall():
-            moved[attempt] = seq
+    for statement, values in chunks(db, SQL["settle_deliveries"], list(ends.values())):
+        for seq, attempt, handler, key, event_seq, number in db.execute(statement, values).fetchall():
+            moved.add(attempt)
+            if number is not None:
+                closed.append(_attempt(seq, number, ends[attempt]))
             handlers.add(handler)
             if key is not None:
                 keys.add((handler, key))
             if handler == STORE_RESULTS:
                 storing[attempt] = event_seq
-    closed = [_attempt(moved[item.attempt.id], item) for item in settled if item.attempt.id in moved]
     _insert_attempts(db, closed)
     db.execute(SQL["lock_settled"], {"handlers": rows.text(list(handlers))})
     free(db, keys)
@@ -71,34 +74,28 @@ def free(db: sqlite3.Connection, keys: Iterable[tuple[str, str]]) -> None:
         db.execute(SQL["free_parked"], {"keys": rows.text(waiting)})
 
 
-def _move(item: Settled) -> tuple[Any, ...]:
+def _end(item: Settled) -> tuple[Any, ...]:
     """Write an end, in the order of `settle_deliveries`."""
-    again = item.state is DeliveryState.PENDING
+    attempt = item.attempt
     return (
-        item.attempt.delivery_id,
-        item.attempt.id,
+        attempt.delivery_id,
+        attempt.id,
         item.state._value_,
         rows.micros(item.due_at),
         not item.counted,
-        None if again else microseconds(item.finished_at),
+        microseconds(item.finished_at),
         item.error,
-    )
-
-
-def _attempt(delivery_seq: int, item: Settled) -> tuple[Any, ...]:
-    """Write an attempt, in the order of `insert_attempts`."""
-    attempt = item.attempt
-    return (
-        attempt.id,
-        delivery_seq,
-        attempt.number,
         attempt.worker,
         microseconds(attempt.started_at),
-        microseconds(item.finished_at),
         item.outcome._value_,
-        item.error,
         item.traceback,
     )
+
+
+def _attempt(delivery_seq: int, number: int, end: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Write an attempt, in the order of `insert_attempts`, from how it ended."""
+    _, attempt, _, _, _, finished_at, error, worker, started_at, outcome, traceback = end
+    return attempt, delivery_seq, number, worker, started_at, finished_at, outcome, error, traceback
 
 
 def _insert_attempts(db: sqlite3.Connection, closed: Sequence[tuple[Any, ...]]) -> None:

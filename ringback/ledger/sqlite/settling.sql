@@ -5,13 +5,15 @@
 
 -- name: settle_deliveries
 -- The fence: only the delivery's current attempt can move it. A key that is its own id stands for none, or for a key
--- function that failed: the next attempt asks again.
+-- function that failed: the next attempt asks again. Last comes the number of the attempt, which is still to be
+-- written.
 UPDATE deliveries SET
-    state = column3, due_at = coalesce(column4, due_at), attempts = attempts - column5, settled_at = column6,
+    state = column3, due_at = coalesce(column4, due_at), attempts = attempts - column5,
+    settled_at = CASE WHEN column3 <> 'pending' THEN column6 END,
     reason = column7, worker = NULL, started_at = NULL, key = nullif(key, id)
-FROM (VALUES (?, ?, ?, ?, ?, ?, ?))
+FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))
 WHERE deliveries.id = column1 AND deliveries.attempt = column2 AND deliveries.state = 'running'
-RETURNING seq, attempt, handler, key, event_seq
+RETURNING seq, attempt, handler, key, event_seq, begun
 
 -- name: lock_settled
 -- SQLite's writers exclude each other: there is nothing to lock.
