@@ -58,6 +58,9 @@ CREATE INDEX tasks_resend ON tasks (resend_at) WHERE resend_at IS NOT NULL;
 CREATE INDEX tasks_pending ON tasks (provider) WHERE state = 'pending';
 CREATE INDEX tasks_settled ON tasks (pruned, settled_at) WHERE settled_at IS NOT NULL;
 CREATE INDEX tasks_parent ON tasks (parent) WHERE parent IS NOT NULL;
+-- For lists; they cost a submission, and no callback: these columns never change.
+CREATE INDEX tasks_created ON tasks (created_at);
+CREATE INDEX tasks_provider ON tasks (provider, seq);
 
 -- What each task comes to: what the provider says that it charged; else nothing where it ended without a result (`void`);
 -- else what was expected. An end that we only presume is none here, since the task may have been bought, unless it was
@@ -110,6 +113,8 @@ CREATE UNIQUE INDEX events_fact_key ON events (fact_key) WHERE fact_key IS NOT N
 -- Facts are found by their key, which begins with the task.
 CREATE INDEX events_task ON events (task_id) WHERE fact_key IS NULL;
 CREATE INDEX events_taskless ON events (pruned, received_at) WHERE task_id IS NULL;
+-- Lists of what is not everywhere, and thereby of tasks that ended so; the usual event is not in it.
+CREATE INDEX events_seldom ON events (type, seq) WHERE type <> 'task.completed';
 CREATE INDEX events_waiting ON events (seq) WHERE fanned_out_at IS NULL AND standing = 'accepted';
 
 -- Requests that are kept although they made no event of their own, or whose event alone would not show them.
@@ -175,6 +180,7 @@ CREATE INDEX deliveries_due ON deliveries (handler, due_at) WHERE state = 'pendi
 CREATE INDEX deliveries_parked ON deliveries (handler, key, due_at) WHERE state = 'pending' AND parked = 1;
 CREATE INDEX deliveries_running ON deliveries (handler, key) WHERE state = 'running';
 CREATE INDEX deliveries_discarded ON deliveries (handler, event_seq, run) WHERE state = 'discarded';
+CREATE INDEX deliveries_cancelled ON deliveries (handler) WHERE state = 'cancelled';
 
 -- One run of a delivery, written down when it has ended; while it runs, it is in its delivery.
 CREATE TABLE attempts (

@@ -22,7 +22,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
@@ -45,6 +45,7 @@ PAGES = ROOT / "docs" / "benchmarks"
 USUAL = {"sqlite": (1_000_000, 5_000_000, 10_000_000), "postgres": (1_000_000, 5_000_000)}
 MOST_PER_SECOND = 16_000  # so many tasks are prepared for each second of load
 BYTES_PER_EVENT = 3_500
+ASKED_AFTER = timedelta(hours=1)  # about a task of which no push has come
 ASKED = 5  # times for each page; the median counts
 ADMIN_TOKEN = "bench-admin-0123456789-0123456789-0123456789"  # noqa: S105 -- of these benchmarks' own receivers
 PRUNED_DAYS = 5  # of the oldest
@@ -53,8 +54,8 @@ LEAST_OVER_EMPTY, MOST_OVER_EMPTY = 0.8, 1.3
 PAGE_MS, START_SECONDS, PRUNE_P99_MS = 50.0, 1.0, 50.0
 INTAKE, DELIVERY = "callbacks", "CPU per delivery"
 SUBMITTED = """
-INSERT INTO tasks (id, provider, provider_id, origin, state, form, url_key, created_at, accepted_at)
-VALUES (?, ?, ?, 'submission', 'submitted', ?, ?, ?, 1)
+INSERT INTO tasks (id, provider, provider_id, origin, state, form, url_key, created_at, fetch_at, accepted_at)
+VALUES (?, ?, ?, 'submission', 'submitted', ?, ?, ?, ?, 1)
 """
 MIDDLE = "SELECT id FROM tasks WHERE seq >= (SELECT max(seq) / 2 FROM tasks) ORDER BY seq LIMIT 1"
 NOTES = (
@@ -219,6 +220,7 @@ class Growth:
         url, rate = self._engine.url("full"), self._options.rate
         _, requests = self._submitted(url, 2 * PRUNE_SECONDS * rate)
         rest = requests.requests()
+        os.sync()
         with self._serving(url) as running:
             calm = paced(running.site.port, list(islice(rest, PRUNE_SECONDS * rate)), rate=rate, connections=16)
             command = (*RINGBACK, "prune", "--older-than", f"{DAYS - PRUNED_DAYS}d", "--yes")
@@ -288,7 +290,7 @@ def add_submitted(url: str, tasks: Sequence[Task]) -> None:
             f"task-wave{task.id[-20:]}",
             FORM_OF_TASKS,
             task.url_key,
-            int(task.created_at.timestamp() * 1e6),
+            *(int(at.timestamp() * 1e6) for at in (task.created_at, task.created_at + ASKED_AFTER)),
         )
         for task in tasks
     ]
@@ -312,18 +314,26 @@ def _pages(url: str) -> dict[str, str]:
         "GET /api/tasks": "/api/tasks",
         "GET /api/tasks, of one provider, failed": "/api/tasks?provider=standard&state=failed",
         "GET /api/tasks, cancelled": "/api/tasks?state=cancelled",
+        "GET /api/tasks, processing": "/api/tasks?state=processing",
+        "GET /api/tasks, of an idle provider": "/api/tasks?provider=reapi",
         "GET /api/tasks/{id}": f"/api/tasks/{middle}",
         "GET /api/events": "/api/events",
         "GET /api/events, of one type": "/api/events?type=task.failed",
+        "GET /api/events, of a type without any": "/api/events?type=task.expired",
         "GET /api/events, of one task": f"/api/events?task={middle}",
         "GET /api/deliveries": "/api/deliveries",
         "GET /api/deliveries, discarded": "/api/deliveries?state=discarded",
+        "GET /api/deliveries, cancelled": "/api/deliveries?state=cancelled",
+        "GET /api/deliveries, of a type without any": "/api/deliveries?type=task.expired",
         "GET /api/summary": "/api/summary",
     }
 
 
 def _commands(url: str) -> tuple[tuple[str, ...], ...]:
-    return (("tasks", "show", _middle(url)), ("tasks", "list"), ("events", "list"), ("deliveries", "list"))
+    return (
+        ("tasks", "show", _middle(url)),
+        *(("tasks", "list"), ("events", "list"), ("deliveries", "list"), ("status",)),
+    )
 
 
 def _middle(url: str) -> str:

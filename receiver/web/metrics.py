@@ -35,7 +35,7 @@ from ringback.model import DeliveryState, TaskState
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
-SUMMARY_SECONDS = 5.0  # counting the whole ledger is not free
+SUMMARY_SECONDS = 5.0  # counting is not free
 
 
 class Metrics:
@@ -145,11 +145,12 @@ class _Snapshot:
     def _ledgers(self, summary: Summary) -> "Iterator[Metric]":
         from prometheus_client.core import GaugeMetricFamily
 
-        tasks = GaugeMetricFamily("ringback_tasks", "Tasks in the ledger.", labels=("state",))
+        about = "An estimate where there are many."
+        tasks = GaugeMetricFamily("ringback_tasks", f"Tasks in the ledger. {about}", labels=("state",))
         for state in TaskState:
             tasks.add_metric((state.value,), summary.tasks.get(state, 0))
         yield tasks
-        deliveries = GaugeMetricFamily("ringback_deliveries", "Deliveries in the ledger.", labels=("state",))
+        deliveries = GaugeMetricFamily("ringback_deliveries", f"Deliveries in the ledger. {about}", labels=("state",))
         for step in DeliveryState:
             deliveries.add_metric((step.value,), summary.deliveries.get(step, 0))
         yield deliveries

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 def status(watch: float | None, as_json: bool) -> None:
     """Show counts of tasks, callbacks and deliveries, and what waits how long.
 
+    In a large ledger, numbers of the past are estimates: those say "about". What waits or runs is always counted.
+
     The lag of a handler is how long its oldest due delivery has waited. Pushes are those of the last 24 hours: late is
     what came after the poller had begun to ask, missing what never came, recovered what a poll settled instead.
     """
@@ -72,6 +74,7 @@ def shape(summary: "Summary", now: datetime) -> dict[str, Any]:
         "lag_seconds": max((queue.lag_seconds(now) for queue in summary.queues.values()), default=0.0),
         "handlers": [_queue_shape(name, queue, summary, now) for name, queue in queues(summary)],
         "processes": summary.processes,
+        "estimated": sorted(summary.estimated),
     }
 
 
@@ -107,28 +110,36 @@ def _print(summary: "Summary", now: datetime) -> None:
 
 
 def _fields(summary: "Summary") -> Iterator[tuple[str, Any]]:
-    again = f", {summary.duplicates:,} of them duplicates" if summary.duplicates else ""
+    tasks, deliveries = (name in summary.estimated for name in ("tasks", "deliveries"))
+    callbacks = not summary.estimated.isdisjoint(("tasks", "events"))
+    again = f", {_number(summary.duplicates, about=callbacks)} of them duplicates" if summary.duplicates else ""
     refused = {
         " ".join(filter(None, (provider, reason))): count
         for (provider, reason), count in sorted(summary.new_rejections.items())
     }
-    yield "tasks", _counted(summary.tasks)
-    yield "by provider", _counted(summary.tasks_by_provider) if summary.tasks_by_provider else None
-    yield "callbacks", f"{summary.callbacks:,}{again}"
+    yield "tasks", _counted(summary.tasks, about=tasks)
+    yield "by provider", _counted(summary.tasks_by_provider, about=tasks) if summary.tasks_by_provider else None
+    yield "callbacks", ("about " if callbacks else "") + _number(summary.callbacks, about=callbacks) + again
     yield "turned away since yesterday", _counted(refused)
     yield "events to be fanned out", f"{summary.waiting_events:,}"
-    yield "deliveries", _counted(summary.deliveries)
+    yield "deliveries", _counted(summary.deliveries, about=deliveries)
     yield "discarded, not replayed", f"{summary.discarded:,}"
     for role in ("worker", "poller"):
         seen = [f"{process.host} pid {process.pid}" for process in summary.processes if process.role == role]
         yield f"{role}s", ", ".join(seen) or "none seen in the last minute"
 
 
-def _counted(counts: Mapping[Any, int]) -> str:
+def _counted(counts: Mapping[Any, int], *, about: bool = False) -> str:
     """Write the total, and its parts by size."""
-    parts = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
-    total = f"{sum(counts.values()):,}"
-    return f"{total}: " + ", ".join(f"{name} {count:,}" for name, count in parts) if parts else total
+    largest = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
+    parts = ", ".join(f"{name} {_number(count, about=about)}" for name, count in largest)
+    total = ("about " if about else "") + _number(sum(counts.values()), about=about)
+    return f"{total}: {parts}" if parts else total
+
+
+def _number(count: int, *, about: bool) -> str:
+    """Write a number; three digits of one that is an estimate."""
+    return f"{float(f'{count:.3g}'):,.0f}" if about else f"{count:,}"
 
 
 def _row(name: str, queue: "Queue", summary: "Summary", now: datetime) -> tuple[Any, ...]:

@@ -141,6 +141,9 @@ class Summary:
     handlers: Mapping[str, datetime] = field(default_factory=dict)  # last seen
     orphaned: Mapping[str, int] = field(default_factory=dict)  # pending deliveries of handlers not seen for a day
     processes: tuple[Process, ...] = ()  # seen within the last minute
+    # Whose counts are partly estimates, since there is too much of it: tasks, events, callbacks, deliveries, attempts.
+    # What is open, waits or runs is never estimated, nor what is of a seldom kind.
+    estimated: frozenset[str] = frozenset()
 
 
 class Waiter(Protocol):
@@ -179,7 +182,7 @@ class SubmitterLedger(Protocol):
     """What a submission needs."""
 
     async def add_task(self, task: Task, budget: Budget | None = None) -> tuple[Task, bool]:
-        """Store a new pending task; give back the stored one and whether it is new.
+        """Store a new pending task, claimed where it says so; give back the stored one and whether it is new.
 
         The budget is held in the same transaction: however many add tasks at once, together they do not overspend it.
 

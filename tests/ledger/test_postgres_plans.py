@@ -121,7 +121,7 @@ def test_new_facts_are_looked_for_in_no_partition(db: Connection) -> None:
     """What is new is written without looking into what is old; what settles touches no event at all."""
     assert touched(db, "intake.events_by_key", facts='["task_new:completed"]', keys="[]") == set()
     assert touched(db, "intake.insert_events", rows=json.dumps([EVENT_ROW])) == set()
-    settled = json.dumps([["dlv_3_1", "att", "succeeded", None, False, 1, None]])
+    settled = json.dumps([["dlv_3_1", "att", "succeeded", None, False, 1, None, "w", 0, "succeeded", None]])
     assert touched(db, "settling.settle_deliveries", rows=settled) == set()
 
 

@@ -35,10 +35,8 @@ FOR_PARTITIONS = {
     *("CREATE TABLE facts", "CREATE TABLE waiting"),
     *("CREATE TABLE events_emptied", "CREATE TABLE events_default", "CREATE TABLE attempts_default"),
 }
-# Counting everything is for people, and reads whole tables.
-SLOW = re.compile(
-    r"reports\.(?!queues)\w+|costs\.costs\w*|matching\.matching|results\.count_stored|keys\.open_tasks\w+"
-)
+# These are for people, and read whole tables.
+SLOW = re.compile(r"costs\.costs\w*|matching\.matching|results\.count_stored|keys\.open_tasks\w+")
 
 
 def names(statement: str) -> set[str]:

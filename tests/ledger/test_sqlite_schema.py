@@ -36,11 +36,14 @@ NEEDLESS = re.compile(r"-- [^\n]*nothing to lock\.")  # what only PostgreSQL has
 HOT = [(file, name) for file in WRITING for name, text in STATEMENTS[file].items() if not NEEDLESS.fullmatch(text)]
 HOT += [("results", name) for name in STATEMENTS["results"] if name != "count_stored"]
 HOT += [("costs", name) for name in STATEMENTS["costs"] if name not in ("costs", "costs_of_tasks")]
-HOT += [("reports", "queues"), *(("matching", name) for name in STATEMENTS["matching"] if name != "matching")]
+# What people ask, too, but for what begins at one end of a table or an index, and ends early.
+WALKS = ("tasks", "events", "task_by_reference")
+HOT += [("matching", name) for name in STATEMENTS["matching"] if name != "matching"]
+HOT += [("reports", name) for name in STATEMENTS["reports"] if name not in WALKS]
 # Partial indexes, which hold only what waits.
 WAITING = re.compile(
     r"USING (?:COVERING )?INDEX "
-    r"(?:events_waiting|deliveries_due|deliveries_parked|deliveries_running|deliveries_discarded|tasks_resend)$"
+    r"(?:events_waiting|deliveries_(?:due|parked|running|discarded|cancelled)|tasks_(?:resend|fetch|pending))$"
 )
 LARGE = re.compile(r"SCAN (?:tasks|costs|results|events|deliveries|attempts|steps|callbacks|[tedacosu]|held|other)\b")
 
@@ -177,7 +180,7 @@ def used_names() -> set[str]:
             looked_at: list[ast.AST] = []
             if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("SQL"):
                 looked_at = list(ast.walk(node.slice))
-            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("_rows", "_tuples", "_page"):
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("_rows", "_tuples", "_page", "_sampled"):
                 looked_at = list(node.args[1:2])
             names |= {str(found.value) for found in looked_at if isinstance(found, ast.Constant)}
     return names - {"adopt_"}

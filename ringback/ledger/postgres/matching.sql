@@ -15,6 +15,17 @@ WHERE event_seq = ANY (ARRAY(SELECT json_array_elements_text(%(events)s)::bigint
 -- name: deliveries_by_id
 SELECT seq FROM deliveries WHERE id = ANY (ARRAY(SELECT json_array_elements_text(%(ids)s)))
 
+-- name: count_seldom
+-- Events of the types that are not everywhere, as far as there are not more of one than `most`.
+SELECT kind, (SELECT count(*) FROM (
+    SELECT 1 FROM events WHERE type <> 'task.completed' AND type = kind LIMIT %(most)s) found)
+FROM json_array_elements_text(%(types)s) kind
+
+-- name: deliveries_by_type
+-- Of events of a type that is not everywhere.
+SELECT d.seq FROM (SELECT seq FROM events WHERE type <> 'task.completed' AND type = %(type)s) e
+CROSS JOIN LATERAL (SELECT seq FROM deliveries WHERE event_seq = e.seq OFFSET 0) d
+
 -- name: matching
 SELECT d.seq, d.id, d.state FROM deliveries d
 CROSS JOIN LATERAL (SELECT provider, type FROM events WHERE seq = d.event_seq LIMIT 1) e
@@ -43,10 +54,11 @@ WHERE d.seq = ANY (ARRAY(SELECT json_array_elements_text(%(among)s)::bigint)) AN
 ORDER BY d.seq DESC LIMIT nullif(%(limit)s, -1)
 
 -- name: unfinished_deliveries
--- What has neither succeeded nor was cancelled is found by the indexes that hold nothing else: a walk through millions
--- that have succeeded would come upon the few that were given up, or wait, at last.
+-- What has not succeeded is found by the indexes that hold nothing else: a walk through millions that have succeeded
+-- would come upon the few that were given up, or wait, at last.
 SELECT seq FROM deliveries WHERE %(pending)s AND state = 'pending' AND parked = 0
 UNION ALL SELECT seq FROM deliveries WHERE %(pending)s AND state = 'pending' AND parked = 1
 UNION ALL SELECT seq FROM deliveries WHERE %(running)s AND state = 'running'
 UNION ALL SELECT seq FROM deliveries WHERE %(discarded)s AND state = 'discarded'
+UNION ALL SELECT seq FROM deliveries WHERE %(cancelled)s AND state = 'cancelled'
 LIMIT %(most)s

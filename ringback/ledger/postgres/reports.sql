@@ -1,9 +1,31 @@
 -- Statements for people: read-only, on connections of their own, each question in one snapshot.
 
 -- name: tasks
-SELECT * FROM tasks
-WHERE (%(provider)s::text IS NULL OR provider = %(provider)s) AND (%(state)s::text IS NULL OR state = %(state)s)
+SELECT * FROM tasks WHERE %(state)s::text IS NULL OR state = %(state)s ORDER BY seq DESC LIMIT %(limit)s
+
+-- name: tasks_of_provider
+SELECT * FROM tasks WHERE provider = %(provider)s AND (%(state)s::text IS NULL OR state = %(state)s)
 ORDER BY seq DESC LIMIT %(limit)s
+
+-- name: tasks_among
+-- The same of some, which an index of few has found.
+SELECT * FROM tasks
+WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(among)s)::bigint))
+  AND (%(provider)s::text IS NULL OR provider = %(provider)s) AND state = %(state)s
+ORDER BY seq DESC LIMIT %(limit)s
+
+-- name: open_tasks
+-- An open task has a time to be asked about, and the index of those holds hardly anything else. With the newest ones,
+-- whatever they have.
+SELECT seq FROM tasks WHERE seq > (SELECT max(seq) FROM tasks) - %(newest)s AND state = %(state)s
+UNION (SELECT seq FROM tasks WHERE fetch_at IS NOT NULL LIMIT %(most)s)
+UNION (SELECT seq FROM tasks WHERE state = 'pending' LIMIT %(most)s)
+
+-- name: ended_tasks
+-- A task ends by an event that says so, and of some types there are few. An index by state would have every callback
+-- rewrite its task's entries in all of them.
+SELECT tasks.seq FROM events CROSS JOIN LATERAL (SELECT seq FROM tasks WHERE id = events.task_id LIMIT 1) tasks
+WHERE type <> 'task.completed' AND type = %(type)s
 
 -- name: tasks_by_id
 SELECT * FROM tasks
@@ -15,7 +37,7 @@ ORDER BY seq DESC LIMIT %(limit)s
 -- A page at a time: what follows goes on from the last one's time and id, so a row that is deleted meanwhile hides none.
 SELECT * FROM tasks
 WHERE created_at >= %(since)s
-  AND (%(before)s::bigint IS NULL OR (created_at, id) < (%(before)s, %(below)s))
+  AND (created_at, id) < (%(before)s, %(below)s)
   AND (%(provider)s::text IS NULL OR provider = %(provider)s) AND (%(state)s::text IS NULL OR state = %(state)s)
 ORDER BY created_at DESC, id DESC LIMIT %(limit)s
 
@@ -37,26 +59,38 @@ SELECT * FROM (
 ORDER BY preference LIMIT 1
 
 -- name: events
-SELECT * FROM events
-WHERE (%(provider)s::text IS NULL OR provider = %(provider)s) AND (%(type)s::text IS NULL OR type = %(type)s)
-ORDER BY seq DESC LIMIT %(limit)s
+-- When they were fanned out is told by their first delivery, where there is one: of two columns of a name the first counts.
+SELECT coalesce(e.fanned_out_at, (SELECT min(created_at) FROM deliveries WHERE event_seq = e.seq)) AS fanned_out_at, e.*
+FROM events e
+WHERE (%(provider)s::text IS NULL OR e.provider = %(provider)s) AND (%(type)s::text IS NULL OR e.type = %(type)s)
+ORDER BY e.seq DESC LIMIT %(limit)s
+
+-- name: events_of_type
+-- The same of a type that is not everywhere, by the index of those.
+SELECT coalesce(e.fanned_out_at, (SELECT min(created_at) FROM deliveries WHERE event_seq = e.seq)) AS fanned_out_at, e.*
+FROM events e
+WHERE e.type <> 'task.completed' AND e.type = %(type)s AND (%(provider)s::text IS NULL OR e.provider = %(provider)s)
+ORDER BY e.seq DESC LIMIT %(limit)s
 
 -- name: events_of_one_task
 -- The same of one task, in the order of a list.
-SELECT e.* FROM facts f CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = f.event_seq LIMIT 1) e
+SELECT coalesce(e.fanned_out_at, (SELECT min(created_at) FROM deliveries WHERE event_seq = e.seq)) AS fanned_out_at, e.*
+FROM facts f CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = f.event_seq LIMIT 1) e
 WHERE f.key > %(task_id)s || ':' AND f.key < %(task_id)s || ';'
   AND (%(provider)s::text IS NULL OR e.provider = %(provider)s) AND (%(type)s::text IS NULL OR e.type = %(type)s)
 ORDER BY e.seq DESC LIMIT %(limit)s
 
 -- name: events_by_id
-SELECT e.* FROM facts f CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = f.event_seq LIMIT 1) e
+SELECT coalesce(e.fanned_out_at, (SELECT min(created_at) FROM deliveries WHERE event_seq = e.seq)) AS fanned_out_at, e.*
+FROM facts f CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = f.event_seq LIMIT 1) e
 WHERE f.key = ANY (ARRAY(SELECT json_array_elements_text(%(ids)s))) AND e.id = f.key
   AND (%(provider)s::text IS NULL OR e.provider = %(provider)s) AND (%(type)s::text IS NULL OR e.type = %(type)s)
   AND (%(task_id)s::text IS NULL OR e.task_id = %(task_id)s)
 ORDER BY e.seq DESC LIMIT %(limit)s
 
 -- name: events_of_task
-SELECT e.* FROM facts f CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = f.event_seq LIMIT 1) e
+SELECT coalesce(e.fanned_out_at, (SELECT min(created_at) FROM deliveries WHERE event_seq = e.seq)) AS fanned_out_at, e.*
+FROM facts f CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = f.event_seq LIMIT 1) e
 WHERE f.key > %(task_id)s || ':' AND f.key < %(task_id)s || ';'
 ORDER BY e.seq
 
@@ -90,28 +124,58 @@ SELECT attempt AS id, id AS delivery_id, begun AS number, worker, started_at, NU
 FROM deliveries
 WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(deliveries)s)::bigint)) AND state = 'running'
 
+-- name: sizes
+-- About how many rows there are, by what the server has counted and how many pages that was; and whether a sum is to be
+-- scaled to that. What is counted below is taken from pages of which every so-many-th is read (`every`; with 1 it is all
+-- of them), always the same ones.
+SELECT name, (
+    SELECT sum(CASE WHEN reltuples > 0 AND relpages > 0 THEN
+               reltuples / relpages * (pg_relation_size(oid) / current_setting('block_size')::bigint) END)::bigint
+    FROM pg_class WHERE relkind = 'r' AND (oid = to_regclass(name)
+                    OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(name)))), true
+FROM unnest(ARRAY['tasks', 'events', 'callbacks', 'deliveries', 'attempts']) name
+
 -- name: count_tasks
 SELECT provider, state, count(*), sum(callbacks)::bigint,
        count(*) FILTER (WHERE settled_by = 'poll'),
-       count(*) FILTER (WHERE settled_by = 'poll' AND url_key IS NOT NULL),
-       count(*) FILTER (WHERE state = 'pending' AND sent_at IS NOT NULL AND resend_at IS NULL)
-FROM tasks GROUP BY provider, state
+       count(*) FILTER (WHERE settled_by = 'poll' AND url_key IS NOT NULL)
+FROM tasks TABLESAMPLE SYSTEM (100.0 / %(every)s) REPEATABLE (0) GROUP BY provider, state
+
+-- name: count_open
+-- Open tasks, as `open_tasks` finds them, by the secret behind their callback URL.
+SELECT state, url_key, count(*) FROM (
+    SELECT seq FROM tasks WHERE seq > (SELECT max(seq) FROM tasks) - %(newest)s
+    UNION SELECT seq FROM tasks WHERE fetch_at IS NOT NULL
+    UNION SELECT seq FROM tasks WHERE state = 'pending') found
+CROSS JOIN LATERAL (SELECT state, url_key, settled_at FROM tasks WHERE seq = found.seq LIMIT 1) tasks
+WHERE settled_at IS NULL GROUP BY state, url_key
+
+-- name: unknown_sends
+SELECT count(*) FROM tasks WHERE state = 'pending' AND sent_at IS NOT NULL AND resend_at IS NULL
 
 -- name: count_events
-SELECT type, count(*), sum(duplicates)::bigint, count(*) FILTER (WHERE standing = 'contradicted'),
-       count(*) FILTER (WHERE conflict IS NOT NULL AND task_id IS NULL),
-       count(*) FILTER (WHERE fanned_out_at IS NULL AND standing = 'accepted')
-FROM events GROUP BY type
+-- Requests that belong to no task are not in the tasks' counters.
+SELECT type, count(*), sum(duplicates)::bigint,
+       count(*) FILTER (WHERE standing = 'contradicted'),
+       sum(CASE WHEN task_id IS NULL AND source = 'callback' THEN 1 + duplicates ELSE 0 END)::bigint
+FROM events TABLESAMPLE SYSTEM (100.0 / %(every)s) REPEATABLE (0) GROUP BY type
+
+-- name: count_waiting
+SELECT count(*) FROM waiting
 
 -- name: count_callbacks
-SELECT verdict, count(*) FROM callbacks GROUP BY verdict
-
--- name: count_taskless
--- Requests that belong to no task are not in the tasks' counters.
-SELECT coalesce(sum(1 + duplicates), 0)::bigint FROM events WHERE task_id IS NULL AND source = 'callback'
+SELECT verdict, count(*)
+FROM callbacks TABLESAMPLE SYSTEM (100.0 / %(every)s) REPEATABLE (0) GROUP BY verdict
 
 -- name: count_deliveries
-SELECT state, count(*) FROM deliveries GROUP BY state
+SELECT state, count(*)
+FROM deliveries TABLESAMPLE SYSTEM (100.0 / %(every)s) REPEATABLE (0) GROUP BY state
+
+-- name: count_given_up
+-- Deliveries that ended without success, as far as there are not more than `most`.
+SELECT 'discarded', count(*) FROM (SELECT 1 FROM deliveries WHERE state = 'discarded' LIMIT %(most)s) found
+UNION ALL
+SELECT 'cancelled', count(*) FROM (SELECT 1 FROM deliveries WHERE state = 'cancelled' LIMIT %(most)s) found
 
 -- name: queues
 -- What each handler has before it, from the partial indexes alone: however much is settled, it costs nothing.
@@ -133,24 +197,18 @@ WHERE d.state = 'discarded' AND NOT EXISTS (
 GROUP BY d.handler
 
 -- name: count_attempts
-SELECT outcome, count(*) FROM attempts GROUP BY outcome
+SELECT outcome, count(*)
+FROM attempts TABLESAMPLE SYSTEM (100.0 / %(every)s) REPEATABLE (0) GROUP BY outcome
 
 -- name: count_rejections
 SELECT provider, reason, sum(count)::bigint, sum(CASE WHEN day >= %(since)s THEN count ELSE 0 END)::bigint
 FROM rejections GROUP BY provider, reason
-
--- name: open_by_key
-SELECT url_key, count(*) FROM tasks WHERE url_key IS NOT NULL AND settled_at IS NULL GROUP BY url_key
 
 -- name: url_keys
 SELECT fingerprint FROM url_keys ORDER BY first_seen_at DESC, seq DESC
 
 -- name: handlers
 SELECT name, seen_at FROM handlers ORDER BY name
-
--- name: orphaned
-SELECT d.handler, count(*) FROM deliveries d LEFT JOIN handlers h ON h.name = d.handler
-WHERE d.state = 'pending' AND (h.seen_at IS NULL OR h.seen_at < %(before)s) GROUP BY d.handler
 
 -- name: processes
 SELECT * FROM processes WHERE seen_at >= %(since)s ORDER BY role, started_at

@@ -8,12 +8,12 @@ from typing import Any
 from ringback.ledger.actions import Query
 from ringback.ledger.queries import load
 from ringback.ledger.sqlite import rows
-from ringback.model import DeliveryState
+from ringback.model import DeliveryState, EventType
 
 SQL = load("sqlite/matching.sql")
 ABOVE_ALL = 2**63 - 1
-# These are few, as a rule, and each has an index of its own; the others are everywhere.
-FEW = frozenset({DeliveryState.PENDING, DeliveryState.RUNNING, DeliveryState.DISCARDED})
+# These are few, as a rule, and each has an index of its own; what has succeeded is everywhere.
+FEW = frozenset(DeliveryState) - {DeliveryState.SUCCEEDED}
 MOST = 10_000  # beyond that they are soon come upon
 
 
@@ -44,6 +44,8 @@ def deliveries(
     among = _among(db, query)
     if among is None and FEW.issuperset(states):
         among = _unfinished(db, states)
+    if among is None and query.type is not None:
+        among = _of_type(db, EventType(query.type))
     if among is None:
         found = db.execute(SQL["matching"], values)
     else:
@@ -68,6 +70,19 @@ def _unfinished(db: sqlite3.Connection, states: Collection[DeliveryState]) -> se
     wanted: dict[str, Any] = {state.value: state in states for state in FEW}
     found = _seqs(db.execute(SQL["unfinished_deliveries"], wanted | {"most": MOST + 1}))
     return found if len(found) <= MOST else None
+
+
+def _of_type(db: sqlite3.Connection, kind: EventType) -> set[int] | None:
+    """Find the deliveries of all events of a type; None where there are many."""
+    if kind is EventType.TASK_COMPLETED or count_seldom(db, [kind], MOST)[kind] == MOST:
+        return None
+    return _seqs(db.execute(SQL["deliveries_by_type"], {"type": kind}))
+
+
+def count_seldom(db: sqlite3.Connection, kinds: Iterable[EventType], most: int) -> dict[EventType, int]:
+    """Count the events of types that are not everywhere, of each at most so many."""
+    found = db.execute(SQL["count_seldom"], {"types": rows.text(list(kinds)), "most": most})
+    return {EventType(kind): count for kind, count in found}
 
 
 def _of_events(db: sqlite3.Connection, events: set[int]) -> set[int]:

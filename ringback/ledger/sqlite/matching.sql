@@ -15,6 +15,18 @@ SELECT seq FROM deliveries WHERE event_seq IN (SELECT value FROM json_each(:even
 -- name: deliveries_by_id
 SELECT seq FROM deliveries WHERE id IN (SELECT value FROM json_each(:ids))
 
+-- name: count_seldom
+-- Events of the types that are not everywhere, as far as there are not more of one than `most`.
+SELECT value, (SELECT count(*) FROM (
+    SELECT 1 FROM events INDEXED BY events_seldom WHERE type <> 'task.completed' AND type = value LIMIT :most))
+FROM json_each(:types)
+
+-- name: deliveries_by_type
+-- Of events of a type that is not everywhere.
+SELECT d.seq FROM (
+    SELECT seq FROM events INDEXED BY events_seldom WHERE type <> 'task.completed' AND type = :type) e
+CROSS JOIN deliveries d ON d.event_seq = e.seq
+
 -- name: matching
 -- CROSS JOIN: in the order of the deliveries, so that a LIMIT ends it early.
 SELECT d.seq, d.id, d.state FROM deliveries d CROSS JOIN events e ON e.seq = d.event_seq
@@ -40,10 +52,11 @@ WHERE d.seq IN (SELECT value FROM json_each(:among)) AND d.seq < :below
 ORDER BY d.seq DESC LIMIT :limit
 
 -- name: unfinished_deliveries
--- What has neither succeeded nor was cancelled is found by the indexes that hold nothing else: a walk through millions
--- that have succeeded would come upon the few that were given up, or wait, at last.
+-- What has not succeeded is found by the indexes that hold nothing else: a walk through millions that have succeeded
+-- would come upon the few that were given up, or wait, at last.
 SELECT seq FROM deliveries INDEXED BY deliveries_due WHERE :pending AND state = 'pending' AND parked = 0
 UNION ALL SELECT seq FROM deliveries INDEXED BY deliveries_parked WHERE :pending AND state = 'pending' AND parked = 1
 UNION ALL SELECT seq FROM deliveries INDEXED BY deliveries_running WHERE :running AND state = 'running'
 UNION ALL SELECT seq FROM deliveries INDEXED BY deliveries_discarded WHERE :discarded AND state = 'discarded'
+UNION ALL SELECT seq FROM deliveries INDEXED BY deliveries_cancelled WHERE :cancelled AND state = 'cancelled'
 LIMIT :most

@@ -32,6 +32,7 @@ from ringback.ledger.sqlite import (
     retention,
     settling,
     steps,
+    summaries,
     tasks,
 )
 from ringback.ledger.sqlite import turn as turns
@@ -241,7 +242,7 @@ class Methods:
 
     async def summary(self, now: datetime) -> Summary:
         """Count everything."""
-        return await self._read(reports.summary, now)
+        return await self._read(summaries.summary, now)
 
     async def processes(self, now: datetime) -> Sequence[Process]:
         """List the workers and pollers that were seen within the last minute."""

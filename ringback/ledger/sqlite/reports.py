@@ -1,22 +1,30 @@
-"""What people ask: read-only, on the connection that cannot write."""
+"""What people ask: read-only, on the connection that cannot write.
+
+Nothing here takes longer as the past grows: lists of what is seldom come from indexes that hold little else. What is
+counted is in `summaries`.
+"""
 
 import sqlite3
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from ringback.errors import NotFound
 from ringback.ledger.actions import Query
-from ringback.ledger.protocol import Owed, Queue, Story, Summary
+from ringback.ledger.protocol import Owed, Story
 from ringback.ledger.queries import load
 from ringback.ledger.sqlite import matching, results, rows, steps
 from ringback.ledger.turns import Process
-from ringback.model import Attempt, DeliveryState, Event, EventType, Outcome, Task, TaskState, microseconds, moment
+from ringback.model import Attempt, Event, EventType, Task, TaskState, microseconds
 
 SQL = load("sqlite/reports.sql")
 EVERYTHING = 1_000_000
+FOREVER = 1 << 62  # later than any time
+MOST = 5_000  # of what is seldom; where there are more, a walk from the newest soon comes upon them
+NEWEST = 10_000  # tasks that are looked at in any case
+OPEN = frozenset({TaskState.PENDING, TaskState.SUBMITTED, TaskState.PROCESSING})
+# Of which type an event says that a task ended so.
+ENDS: Mapping[str, EventType] = {name: EventType(f"task.{name}") for name in ("failed", "cancelled", "expired")}
 
 
 def _rows(db: sqlite3.Connection, query: str, **parameters: Any) -> list[sqlite3.Row]:
@@ -29,11 +37,30 @@ def tasks(db: sqlite3.Connection, query: Query) -> list[Task]:
     """List tasks, newest first."""
     wanted = {"provider": query.provider, "state": query.state, "limit": query.limit}
     if query.since is not None:
-        page = {"since": microseconds(query.since), "before": rows.micros(query.before), "below": query.below}
+        before = FOREVER if query.before is None else microseconds(query.before)
+        page = {"since": microseconds(query.since), "before": before, "below": query.below}
         return [rows.task(row) for row in _rows(db, "tasks_between", **wanted, **page)]
     ids = _ids(query.ids, query.task_id)
-    found = _rows(db, "tasks", **wanted) if ids is None else _rows(db, "tasks_by_id", ids=ids, **wanted)
+    if ids is not None:
+        found = _rows(db, "tasks_by_id", ids=ids, **wanted)
+    elif (among := _few_tasks(db, query.state)) is not None:
+        found = _rows(db, "tasks_among", among=rows.text(among), **wanted)
+    elif query.provider is not None:
+        found = _rows(db, "tasks_of_provider", **wanted)
+    else:
+        found = _rows(db, "tasks", **wanted)
     return [rows.task(row) for row in found]
+
+
+def _few_tasks(db: sqlite3.Connection, state: str | None) -> list[int] | None:
+    """Find all tasks that may be in a state; None where there are many, or in any."""
+    if state in OPEN:
+        found = _tuples(db, "open_tasks", state=state, newest=NEWEST, most=MOST)
+        return [row[0] for row in found] if len(found) < MOST else None
+    kind = ENDS.get(state or "")
+    if kind is None or matching.count_seldom(db, [kind], MOST)[kind] == MOST:
+        return None
+    return [row[0] for row in _tuples(db, "ended_tasks", type=kind)]
 
 
 def events(db: sqlite3.Connection, query: Query) -> list[Event]:
@@ -42,9 +69,12 @@ def events(db: sqlite3.Connection, query: Query) -> list[Event]:
     ids, task = _ids(query.ids, query.event_id), {"task_id": query.task_id}
     if ids is not None:
         return _events(db, _rows(db, "events_by_id", ids=ids, **task, **wanted))
-    found = (
-        _rows(db, "events", **wanted) if query.task_id is None else _rows(db, "events_of_one_task", **task, **wanted)
-    )
+    if query.task_id is not None:
+        found = _rows(db, "events_of_one_task", **task, **wanted)
+    elif query.type in (None, EventType.TASK_COMPLETED):
+        found = _rows(db, "events", **wanted)
+    else:
+        found = _rows(db, "events_of_type", **wanted)
     return _events(db, found)
 
 
@@ -99,63 +129,6 @@ def story(db: sqlite3.Connection, reference: str) -> Story:
     )
 
 
-def summary(db: sqlite3.Connection, now: datetime) -> Summary:
-    """Count everything, in one snapshot."""
-    db.execute("BEGIN")
-    try:
-        return _summary(db, now)
-    finally:
-        db.execute("ROLLBACK")
-
-
-def _summary(db: sqlite3.Connection, now: datetime) -> Summary:
-    by_state, by_provider = Counter[TaskState](), Counter[str]()
-    task_rows = _tuples(db, "count_tasks")
-    for provider, state, count, *_ in task_rows:
-        by_state[TaskState(state)] += count
-        by_provider[provider] += count
-    event_rows = _tuples(db, "count_events")
-    verdicts = Counter(dict(_tuples(db, "count_callbacks")))
-    delivery_rows = _tuples(db, "count_deliveries")
-    rejection_rows = _tuples(db, "count_rejections", since=(now - timedelta(days=1)).date().isoformat())
-    queues = _queues(db)
-    oldest = [queue.oldest_due_at for queue in queues.values() if queue.oldest_due_at is not None]
-    return Summary(
-        tasks=dict(by_state),
-        tasks_by_provider=dict(by_provider),
-        events={EventType(row[0]): row[1] for row in event_rows},
-        callbacks=_total(task_rows, 3) + _tuples(db, "count_taskless")[0][0],
-        duplicates=_total(event_rows, 2),
-        conflicts=verdicts["conflict"] + _total(event_rows, 3),
-        hints=verdicts["hint"],
-        unrecognised=verdicts["unrecognised"],
-        settled_by_poll=_total(task_rows, 4),
-        recovered=_total(task_rows, 5),
-        deliveries={DeliveryState(state): count for state, count in delivery_rows},
-        discarded=sum(queue.discarded for queue in queues.values()),
-        attempts={Outcome(outcome): count for outcome, count in _tuples(db, "count_attempts")},
-        waiting_events=_total(event_rows, 5),
-        oldest_due_at=min(oldest, default=None),
-        queues=queues,
-        rejections={(provider, reason): count for provider, reason, count, _ in rejection_rows},
-        new_rejections={(provider, reason): count for provider, reason, _, count in rejection_rows if count},
-        unknown_sends=_total(task_rows, 6),
-        open_by_url_key=dict(_tuples(db, "open_by_key")),
-        url_keys=tuple(row[0] for row in _tuples(db, "url_keys")),
-        handlers={name: moment(seen_at) for name, seen_at in _tuples(db, "handlers")},
-        orphaned=dict(_tuples(db, "orphaned", before=microseconds(now - timedelta(days=1)))),
-        processes=processes(db, now),
-    )
-
-
-def _queues(db: sqlite3.Connection) -> dict[str, Queue]:
-    found: dict[str, Queue] = {}
-    for handler, state, count, due in _tuples(db, "queues"):
-        queue = replace(found.get(handler, Queue()), **{state: count})
-        found[handler] = queue if due is None else replace(queue, oldest_due_at=moment(due))
-    return dict(sorted(found.items()))
-
-
 def processes(db: sqlite3.Connection, now: datetime) -> tuple[Process, ...]:
     """List the processes that were seen within the last minute."""
     return tuple(rows.process(row) for row in _rows(db, "processes", since=microseconds(now - timedelta(minutes=1))))
@@ -163,7 +136,3 @@ def processes(db: sqlite3.Connection, now: datetime) -> tuple[Process, ...]:
 
 def _tuples(db: sqlite3.Connection, query: str, **parameters: Any) -> list[tuple[Any, ...]]:
     return db.execute(SQL[query], parameters).fetchall()
-
-
-def _total(found: Sequence[tuple[Any, ...]], column: int) -> int:
-    return sum(row[column] or 0 for row in found)

@@ -1,9 +1,32 @@
 -- Statements for people: read-only, on a connection of their own.
 
 -- name: tasks
-SELECT * FROM tasks
-WHERE (:provider IS NULL OR provider = :provider) AND (:state IS NULL OR state = :state)
+SELECT * FROM tasks WHERE :state IS NULL OR state = :state ORDER BY seq DESC LIMIT :limit
+
+-- name: tasks_of_provider
+SELECT * FROM tasks INDEXED BY tasks_provider
+WHERE provider = :provider AND (:state IS NULL OR state = :state)
 ORDER BY seq DESC LIMIT :limit
+
+-- name: tasks_among
+-- The same of some, which an index of few has found.
+SELECT * FROM tasks
+WHERE seq IN (SELECT value FROM json_each(:among))
+  AND (:provider IS NULL OR provider = :provider) AND state = :state
+ORDER BY seq DESC LIMIT :limit
+
+-- name: open_tasks
+-- An open task has a time to be asked about, and the index of those holds hardly anything else. With the newest ones,
+-- whatever they have.
+SELECT seq FROM tasks WHERE seq > (SELECT max(seq) FROM tasks) - :newest AND state = :state
+UNION SELECT seq FROM (SELECT seq FROM tasks INDEXED BY tasks_fetch WHERE fetch_at IS NOT NULL LIMIT :most)
+UNION SELECT seq FROM (SELECT seq FROM tasks INDEXED BY tasks_pending WHERE state = 'pending' LIMIT :most)
+
+-- name: ended_tasks
+-- A task ends by an event that says so, and of some types there are few.
+SELECT tasks.seq FROM (
+    SELECT task_id FROM events INDEXED BY events_seldom WHERE type <> 'task.completed' AND type = :type) said
+CROSS JOIN tasks ON tasks.id = said.task_id
 
 -- name: tasks_by_id
 SELECT * FROM tasks
@@ -14,7 +37,7 @@ ORDER BY seq DESC LIMIT :limit
 -- name: tasks_between
 -- A page at a time: what follows goes on from the last one's time and id, so a row that is deleted meanwhile hides none.
 SELECT * FROM tasks
-WHERE created_at >= :since AND (:before IS NULL OR (created_at, id) < (:before, :below))
+WHERE created_at >= :since AND (created_at, id) < (:before, :below)
   AND (:provider IS NULL OR provider = :provider) AND (:state IS NULL OR state = :state)
 ORDER BY created_at DESC, id DESC LIMIT :limit
 
@@ -37,6 +60,12 @@ ORDER BY preference LIMIT 1
 -- name: events
 SELECT * FROM events
 WHERE (:provider IS NULL OR provider = :provider) AND (:type IS NULL OR type = :type)
+ORDER BY seq DESC LIMIT :limit
+
+-- name: events_of_type
+-- The same of a type that is not everywhere, by the index of those.
+SELECT * FROM events INDEXED BY events_seldom
+WHERE type <> 'task.completed' AND type = :type AND (:provider IS NULL OR provider = :provider)
 ORDER BY seq DESC LIMIT :limit
 
 -- name: events_of_one_task
@@ -86,26 +115,66 @@ SELECT attempt AS id, id AS delivery_id, begun AS number, worker, started_at, NU
        NULL AS error, NULL AS traceback
 FROM deliveries WHERE seq IN (SELECT value FROM json_each(:deliveries)) AND state = 'running'
 
+-- name: sizes
+-- About how many rows there are, never fewer than there are; and whether a sum is to be scaled to that. What is counted
+-- below is taken from runs of 64 rows, of which every so-many-th is read (`every`; with 1 it is all of them): where nothing of
+-- it is in memory, it is their number that takes the time.
+SELECT 'tasks', (SELECT max(seq) FROM tasks) - (SELECT min(seq) FROM tasks) + 1, false
+UNION ALL SELECT 'events', (SELECT max(seq) FROM events) - (SELECT min(seq) FROM events) + 1, false
+UNION ALL SELECT 'callbacks', (SELECT max(seq) FROM callbacks) - (SELECT min(seq) FROM callbacks) + 1, false
+UNION ALL SELECT 'deliveries', (SELECT max(seq) FROM deliveries) - (SELECT min(seq) FROM deliveries) + 1, false
+UNION ALL SELECT 'attempts', (SELECT max(seq) FROM attempts) - (SELECT min(seq) FROM attempts) + 1, false
+
 -- name: count_tasks
+WITH RECURSIVE run (begin) AS (
+    SELECT min(seq) / (64 * :every) * (64 * :every) FROM tasks
+    UNION ALL SELECT begin + 64 * :every FROM run WHERE begin + 64 * :every <= (SELECT max(seq) FROM tasks))
 SELECT provider, state, count(*), sum(callbacks),
-       sum(settled_by = 'poll'), sum(settled_by = 'poll' AND url_key IS NOT NULL),
-       sum(state = 'pending' AND sent_at IS NOT NULL AND resend_at IS NULL)
-FROM tasks GROUP BY provider, state
+       sum(settled_by = 'poll'), sum(settled_by = 'poll' AND url_key IS NOT NULL)
+FROM run CROSS JOIN tasks ON seq >= begin AND seq < begin + 64 GROUP BY provider, state
+
+-- name: count_open
+-- Open tasks, as `open_tasks` finds them, by the secret behind their callback URL.
+SELECT state, url_key, count(*) FROM (
+    SELECT seq FROM tasks WHERE seq > (SELECT max(seq) FROM tasks) - :newest
+    UNION SELECT seq FROM tasks INDEXED BY tasks_fetch WHERE fetch_at IS NOT NULL
+    UNION SELECT seq FROM tasks INDEXED BY tasks_pending WHERE state = 'pending') CROSS JOIN tasks USING (seq)
+WHERE settled_at IS NULL GROUP BY state, url_key
+
+-- name: unknown_sends
+SELECT count(*) FROM tasks INDEXED BY tasks_pending
+WHERE state = 'pending' AND sent_at IS NOT NULL AND resend_at IS NULL
 
 -- name: count_events
-SELECT type, count(*), sum(duplicates), sum(standing = 'contradicted'), sum(conflict IS NOT NULL AND task_id IS NULL),
-       sum(fanned_out_at IS NULL AND standing = 'accepted')
-FROM events GROUP BY type
+-- Requests that belong to no task are not in the tasks' counters.
+WITH RECURSIVE run (begin) AS (
+    SELECT min(seq) / (64 * :every) * (64 * :every) FROM events
+    UNION ALL SELECT begin + 64 * :every FROM run WHERE begin + 64 * :every <= (SELECT max(seq) FROM events))
+SELECT type, count(*), sum(duplicates), sum(standing = 'contradicted'),
+       sum(CASE WHEN task_id IS NULL AND source = 'callback' THEN 1 + duplicates ELSE 0 END)
+FROM run CROSS JOIN events ON seq >= begin AND seq < begin + 64 GROUP BY type
+
+-- name: count_waiting
+SELECT count(*) FROM events INDEXED BY events_waiting WHERE fanned_out_at IS NULL AND standing = 'accepted'
 
 -- name: count_callbacks
-SELECT verdict, count(*) FROM callbacks GROUP BY verdict
-
--- name: count_taskless
--- Requests that belong to no task are not in the tasks' counters.
-SELECT coalesce(sum(1 + duplicates), 0) FROM events WHERE task_id IS NULL AND source = 'callback'
+WITH RECURSIVE run (begin) AS (
+    SELECT min(seq) / (64 * :every) * (64 * :every) FROM callbacks
+    UNION ALL SELECT begin + 64 * :every FROM run WHERE begin + 64 * :every <= (SELECT max(seq) FROM callbacks))
+SELECT verdict, count(*) FROM run CROSS JOIN callbacks ON seq >= begin AND seq < begin + 64 GROUP BY verdict
 
 -- name: count_deliveries
-SELECT state, count(*) FROM deliveries GROUP BY state
+WITH RECURSIVE run (begin) AS (
+    SELECT min(seq) / (64 * :every) * (64 * :every) FROM deliveries
+    UNION ALL SELECT begin + 64 * :every FROM run WHERE begin + 64 * :every <= (SELECT max(seq) FROM deliveries))
+SELECT state, count(*) FROM run CROSS JOIN deliveries ON seq >= begin AND seq < begin + 64 GROUP BY state
+
+-- name: count_given_up
+-- Deliveries that ended without success, as far as there are not more than `most`.
+SELECT 'discarded', count(*) FROM (
+    SELECT 1 FROM deliveries INDEXED BY deliveries_discarded WHERE state = 'discarded' LIMIT :most)
+UNION ALL SELECT 'cancelled', count(*) FROM (
+    SELECT 1 FROM deliveries INDEXED BY deliveries_cancelled WHERE state = 'cancelled' LIMIT :most)
 
 -- name: queues
 -- What each handler has before it, from the partial indexes alone: however much is settled, it costs nothing.
@@ -127,24 +196,20 @@ WHERE d.state = 'discarded' AND NOT EXISTS (
 GROUP BY d.handler
 
 -- name: count_attempts
-SELECT outcome, count(*) FROM attempts GROUP BY outcome
+WITH RECURSIVE run (begin) AS (
+    SELECT min(seq) / (64 * :every) * (64 * :every) FROM attempts
+    UNION ALL SELECT begin + 64 * :every FROM run WHERE begin + 64 * :every <= (SELECT max(seq) FROM attempts))
+SELECT outcome, count(*) FROM run CROSS JOIN attempts ON seq >= begin AND seq < begin + 64 GROUP BY outcome
 
 -- name: count_rejections
 SELECT provider, reason, sum(count), sum(CASE WHEN day >= :since THEN count ELSE 0 END)
 FROM rejections GROUP BY provider, reason
-
--- name: open_by_key
-SELECT url_key, count(*) FROM tasks WHERE url_key IS NOT NULL AND settled_at IS NULL GROUP BY url_key
 
 -- name: url_keys
 SELECT fingerprint FROM url_keys ORDER BY first_seen_at DESC, rowid DESC
 
 -- name: handlers
 SELECT name, seen_at FROM handlers ORDER BY name
-
--- name: orphaned
-SELECT d.handler, count(*) FROM deliveries d LEFT JOIN handlers h ON h.name = d.handler
-WHERE d.state = 'pending' AND (h.seen_at IS NULL OR h.seen_at < :before) GROUP BY d.handler
 
 -- name: processes
 SELECT * FROM processes WHERE seen_at >= :since ORDER BY role, started_at

@@ -120,14 +120,18 @@ EVENT = (
 )  # fmt: skip
 
 
+_task_of = itemgetter(*TASK)
+_event_of = itemgetter(*EVENT)
+
+
 def task(row: sqlite3.Row) -> Task:
     """Read a whole task."""
-    return _task(*(row[name] for name in TASK))
+    return _task(*_task_of(row))
 
 
 def event(row: sqlite3.Row) -> Event:
     """Read a whole event."""
-    return _event(*(row[name] for name in EVENT))
+    return _event(*_event_of(row))
 
 
 def _task(
@@ -246,6 +250,8 @@ def new_task(value: Task) -> dict[str, Any]:
         "url_key": value.url_key,
         "parent": value.parent_id,
         "created_at": microseconds(value.created_at),
+        "sent_at": micros(value.sent_at),
+        "sends": value.sends,
         "resend_at": micros(value.resend_at),
         "fetch_at": micros(value.fetch_at),
         "price_microdollars": value.price_microdollars,

@@ -56,6 +56,9 @@ CREATE INDEX tasks_resend ON tasks (resend_at) WHERE resend_at IS NOT NULL;
 CREATE INDEX tasks_pending ON tasks (provider) WHERE state = 'pending';
 CREATE INDEX tasks_settled ON tasks (pruned, settled_at) WHERE settled_at IS NOT NULL;
 CREATE INDEX tasks_parent ON tasks (parent) WHERE parent IS NOT NULL;
+-- For lists; they cost a submission, and no callback: these columns never change.
+CREATE INDEX tasks_created ON tasks (created_at);
+CREATE INDEX tasks_provider ON tasks (provider, seq);
 
 -- What each task comes to: what the provider says that it charged; else nothing where it ended without a result (`void`);
 -- else what was expected. An end that we only presume is none here, since the task may have been bought, unless it was
@@ -109,6 +112,8 @@ CREATE TABLE events (
     fanned_out_at     bigint
 ) PARTITION BY RANGE (seq);
 CREATE INDEX events_taskless ON events (pruned, received_at) WHERE task_id IS NULL;
+-- Lists of what is not everywhere, and thereby of tasks that ended so; the usual event is not in it.
+CREATE INDEX events_seldom ON events (type, seq) WHERE type <> 'task.completed';
 
 CREATE TABLE events_emptied PARTITION OF events FOR VALUES FROM (MINVALUE) TO (0) WITH (
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000, autovacuum_analyze_scale_factor = 0.05);
@@ -123,7 +128,8 @@ CREATE TABLE facts (
     event_seq bigint NOT NULL
 );
 
--- The accepted events that are not fanned out yet.
+-- The accepted events that are not fanned out yet. One that is not here has been, at the `created_at` of its first
+-- delivery; its own `fanned_out_at` says so where there is none.
 CREATE TABLE waiting (
     event_seq   bigint PRIMARY KEY,
     hold_until  bigint,
@@ -193,6 +199,7 @@ CREATE INDEX deliveries_due ON deliveries (handler, due_at) WHERE state = 'pendi
 CREATE INDEX deliveries_parked ON deliveries (handler, key, due_at) WHERE state = 'pending' AND parked = 1;
 CREATE INDEX deliveries_running ON deliveries (handler, key) WHERE state = 'running';
 CREATE INDEX deliveries_discarded ON deliveries (handler, event_seq, run) WHERE state = 'discarded';
+CREATE INDEX deliveries_cancelled ON deliveries (handler) WHERE state = 'cancelled';
 
 -- One run of a delivery, written down when it has ended; while it runs, it is in its delivery. Partitioned as events are.
 CREATE SEQUENCE attempts_seq;
