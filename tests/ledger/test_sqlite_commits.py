@@ -61,6 +61,13 @@ def test_a_lost_lock_is_waited_for_once() -> None:
     assert len(lock.waits) == 4
 
 
+FLOOD = """
+INSERT INTO rejections (provider, reason, day, count)
+WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :rows)
+SELECT 'qingbo', n, '2026-11-21', 1 FROM number
+"""
+
+
 @pytest.fixture
 async def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
     """A scribe's desk at a new file, on a disk that counts as a fast one."""
@@ -95,6 +102,17 @@ async def test_wal_is_bounded_though_no_pause_ever_comes(desk: Desk, tmp_path: P
 async def test_where_nothing_waits_checkpoints_are_small(desk: Desk, tmp_path: Path) -> None:
     """As soon as nothing waits, a quarter as much is put into the database: that keeps the next one waiting less."""
     assert max(store(desk, tmp_path, calm=True)) < 4 << 20
+
+
+async def test_one_request_that_writes_much_counts_as_much(desk: Desk) -> None:
+    """A step of pruning is one request: by their number, hundreds of MB would lie in the WAL before anybody looked."""
+
+    def flood(db: sqlite3.Connection, items: Sequence[object]) -> Sequence[object]:
+        db.execute(FLOOD, {"rows": commits.ROWS * commits.CALM_REQUESTS})
+        return items
+
+    desk._commits.commit(desk._connection, [Request(flood, None, 0)])
+    assert desk.rest_seconds() == 0
 
 
 async def test_where_a_commit_takes_long_checkpoints_are_not_made_smaller(desk: Desk) -> None:

@@ -32,6 +32,7 @@ CALM_REQUESTS = 500  # so many, and nothing waits: a checkpoint so small that ha
 CALM_SECONDS = 0.001  # where a commit takes longer, so does each of a checkpoint's fsyncs, however small it is
 SELDOM = 4  # times as many where each of a checkpoint's three fsyncs takes long…
 SLOW_SECONDS = 0.003  # …as the last commit did
+ROWS = 2  # that a callback writes: a step of pruning is one request, and writes a thousand
 BATCH_COST = 12  # a batch touches about as many pages by itself as so many requests: alone 34 kB, among 64 under 3 kB
 
 # What one record can do to a statement; any other error means that trying again later may well help.
@@ -183,7 +184,7 @@ class SqliteCommits(Commits):
         super().__init__(waiting, tell)
         self._lock = lock
         self._lock_wait_seconds = WAIT_SECONDS
-        self._dirty = 0  # requests committed since the last checkpoint
+        self._dirty = 0  # requests committed since the last checkpoint, in callbacks' worth of rows
 
     def transaction(self, connection: sqlite3.Connection, operations: Operations) -> tuple[list[Sequence[Any]], bool]:
         """Run one batch; tells also whether it changed anything."""
@@ -195,10 +196,10 @@ class SqliteCommits(Commits):
             self._lock_wait_seconds = IMPATIENT_SECONDS
             raise
         self._lock_wait_seconds = WAIT_SECONDS
-        changed = connection.total_changes != before
-        if changed:
-            self._dirty += sum(map(len, operations.values())) + BATCH_COST
-        return answers, changed
+        changes = connection.total_changes - before
+        if changes:
+            self._dirty += max(sum(map(len, operations.values())), changes // ROWS) + BATCH_COST
+        return answers, changes > 0
 
     def _locked(self, connection: sqlite3.Connection, operations: Operations) -> list[Sequence[Any]]:
         with self._lock.held(self._lock_wait_seconds):
