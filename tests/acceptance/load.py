@@ -132,12 +132,14 @@ def stored_events(path: Path) -> dict[str, dict[str, Any]]:
     return {row[0]: dict(zip(("id", "task_id", "type", "duplicates"), row, strict=True)) for row in rows}
 
 
-def check_answers(facts: list[Fact], events: dict[str, dict[str, Any]]) -> None:
-    """Hold every 200 against the ledger.
+def check_stored(facts: list[Fact], path: Path) -> dict[str, dict[str, Any]]:
+    """Hold every 200 against the ledger, in which there is one event for each fact and nothing else; gives the events.
 
     What can be promised: all answers about a fact name one event, and at most one says that it was new. None says so
     only where the request that made the event was never answered, because the receiver died between commit and answer.
     """
+    events = stored_events(path)
+    assert len(events) == len(facts)
     for fact in facts:
         assert len({answer["event"] for answer in fact.answers}) == 1
         event = events[fact.answers[0]["event"]]
@@ -145,3 +147,4 @@ def check_answers(facts: list[Fact], events: dict[str, dict[str, Any]]) -> None:
         fresh = sum(not answer["duplicate"] for answer in fact.answers)
         assert fresh == 1 or (fresh == 0 and fact.unanswered)
         assert len(fact.answers) - 1 <= event["duplicates"] <= fact.sent - 1
+    return events

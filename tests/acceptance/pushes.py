@@ -5,11 +5,12 @@ import hashlib
 import hmac
 import http.client
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.acceptance.processes import SECRET
+from tests.acceptance.processes import PATIENCE_SECONDS, SECRET, wait_until
 
 
 def mac(task_id: str, provider: str = "qingbo", secret: str = SECRET) -> str:
@@ -101,3 +102,17 @@ def get(port: int, path: str) -> Answer:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
     connection.request("GET", path)
     return read_answer(connection)
+
+
+def await_silence(sandbox: int, seconds: float, timeout_seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait until the stand-in provider on this port has sent all its pushes: no more of them for so long."""
+    seen, since = -1, time.monotonic()
+
+    def look() -> bool:
+        nonlocal seen, since
+        pushes = sum(get(sandbox, "/_sandbox/books").body["pushes"]["by_outcome"].values())
+        if pushes != seen:
+            seen, since = pushes, time.monotonic()
+        return time.monotonic() - since > seconds
+
+    wait_until("no more pushes", look, timeout_seconds)

@@ -14,6 +14,7 @@ from typing import Any
 
 from ringback.ledger.postgres import schema
 from ringback.ledger.postgres.connection import connect
+from tests.acceptance import noting
 from tests.acceptance.cluster import Cluster, url_of
 from tests.acceptance.network import Network
 from tests.acceptance.processes import Process, Site, wait_until
@@ -23,17 +24,6 @@ TOGETHER = 8
 PROMISED_SECONDS = 3.0  # from a push to its 503
 HANGING_SECONDS = 8.0  # no answer at all is later than this, however busy the machine is
 HEALING_SECONDS = 15.0
-HANDLERS = """
-import os
-from receiver import Handlers
-
-handlers = Handlers()
-file = os.open("handled", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-
-@handlers.on("task.*")
-async def note(event):
-    os.write(file, f"{event.id}\\n".encode())
-"""
 
 
 @dataclass(slots=True)
@@ -122,7 +112,7 @@ def standing(folder: Path, *, deaf: bool = False, **settings: object) -> Iterato
 def stand(site: Site, cluster: Cluster, network: Network) -> Standing:
     """Start a receiver and a worker on what is there."""
     site.set(heartbeat_seconds=0.5)
-    site.handlers(HANDLERS)
+    site.handlers(noting.EVENTS)
     made = Standing(site, cluster, network, site.serve())
     site.work()
     assert made.is_well(), (made.receiver.log, made.seconds, get(site.port, "/readyz"))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance import noting
 from tests.acceptance.processes import Process, Site, wait_until
 from tests.acceptance.pushes import Answer, begin, body_of, get, path_of, post, read_answer
 
@@ -23,18 +24,6 @@ BALLAST_BYTES = 700_000
 BODY_PADDING = "x" * 4_000
 HEALING_SECONDS = 10.0
 COMMIT_SECONDS = 3.0  # RINGBACK_COMMIT_TIMEOUT_SECONDS, and a little
-
-HANDLERS = """
-import os
-from receiver import Handlers
-
-handlers = Handlers()
-file = os.open("handled", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-
-@handlers.on("task.*")
-async def note(event):
-    os.write(file, f"{event.id}\\n".encode())
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +87,7 @@ def push(site: Site, number: int) -> Answer:
 def test_a_full_disk(tmp_path: Path, make: Callable[[Path], contextlib.AbstractContextManager[Disk]]) -> None:
     """A full disk gives 503 with Retry-After and turns readiness red; nothing acknowledged is lost; room heals all."""
     with make(tmp_path / "disk") as disk, Site(tmp_path, database=disk.folder / "ringback.db") as site:
-        site.handlers(HANDLERS)
+        site.handlers(noting.EVENTS)
         receiver = site.up()
         assert get(site.port, "/readyz").status == 200
         disk.squeeze(receiver)

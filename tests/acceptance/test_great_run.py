@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from ringback.sandbox.media import video_of
+from tests.acceptance import noting
 from tests.acceptance.processes import Site, wait_until
-from tests.acceptance.pushes import get
+from tests.acceptance.pushes import await_silence, get
 
 pytestmark = pytest.mark.slow
 
@@ -28,21 +29,6 @@ PATIENCE_SECONDS = 60 + TASKS * 0.2
 RATES = {"lost_push": 0.05, "duplicate_push": 0.1, "late_push": 0.05, "early_push": 0.02, "failed": 0.05}
 TERMINAL = {"completed", "failed"}
 MICRO_PER_CENT = 10_000
-HANDLERS = """
-import os
-from receiver import Handlers
-
-handlers = Handlers()
-file = os.open("handled", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-
-@handlers.on("task.completed")
-async def publish(event):
-    os.write(file, f"{event.task.id} {event.task.metadata['n']} {event.status}\\n".encode())
-
-@handlers.on("task.failed")
-def refund(event):
-    os.write(file, f"{event.task.id} {event.task.metadata['n']} {event.status}\\n".encode())
-"""
 
 
 @dataclass(slots=True, eq=False)
@@ -98,7 +84,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 def play(site: Site) -> Run:
     """Submit everything, with the outage in the middle, wait until all is told, and reconcile twice."""
     began = time.monotonic()
-    site.handlers(HANDLERS)
+    site.handlers(noting.ENDS)
     options = [text for name, rate in RATES.items() for text in ("--fault", f"{name}={rate}")]
     address = site.sandbox("--delay", "0.1..1.0", "--seed", "11", "--late", "6", *options)
     run = Run(site, int(address.rpartition(":")[2]))
@@ -111,9 +97,9 @@ def play(site: Site) -> Run:
     outage(run.sandbox)
     assert submitting.popen.wait(PATIENCE_SECONDS) == 0, submitting.log
     wait_until("all told", lambda: all(t["state"] in TERMINAL for t in run.ours()), PATIENCE_SECONDS)
-    wait_until("all handled", lambda: len({line.split()[0] for line in site.lines("handled")}) == TASKS)
+    wait_until("all handled", lambda: noting.ended(site) == TASKS)
     wait_until("all stored", lambda: not missing(run), PATIENCE_SECONDS)
-    quiet(run)
+    await_silence(run.sandbox, 7.5, PATIENCE_SECONDS)  # longer than a late push takes
     look_back(run)
     run.seconds = time.monotonic() - began
     for process in site.processes:
@@ -139,20 +125,6 @@ def missing(run: Run) -> list[dict[str, Any]]:
     """List the results that are not stored yet."""
     found: list[dict[str, Any]] = run.site.json("results", "list", "--missing", "--limit", "100000")["results"]
     return found
-
-
-def quiet(run: Run) -> None:
-    """Wait for the late pushes, too: nothing more for longer than one of them takes."""
-    seen, since = -1, time.monotonic()
-
-    def look() -> bool:
-        nonlocal seen, since
-        pushes = sum(books(run)["pushes"]["by_outcome"].values())
-        if pushes != seen:
-            seen, since = pushes, time.monotonic()
-        return time.monotonic() - since > 7.5
-
-    wait_until("no more pushes", look, PATIENCE_SECONDS)
 
 
 def look_back(run: Run) -> None:
@@ -206,10 +178,7 @@ def test_one_event_per_fact(run: Run) -> None:
 
 def test_every_handler_ran_once_per_event(run: Run) -> None:
     """Nothing was killed in this run, so once is not only the least but also the most."""
-    handled = Counter(run.site.lines("handled"))
-    assert handled.keys() == {f"{task['id']} {task['metadata']['n']} {task['state']}" for task in run.tasks}
-    assert set(handled.values()) == {1}
-    assert {delivery["state"] for delivery in run.site.deliveries()} == {"succeeded"}
+    noting.check_ends(run.site, run.tasks)
 
 
 def test_costs_are_those_of_the_providers_books(run: Run) -> None:

@@ -11,39 +11,26 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.load import Load, check_answers, stored_events
+from tests.acceptance import noting
+from tests.acceptance.load import Load, check_stored
 from tests.acceptance.processes import Process, Site, wait_until
 
 pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("RINGBACK_TEST_KILLS", "12"))
 SEED = 20260701
-HANDLERS = """
-import os
-from receiver import Handlers
-
-handlers = Handlers()
-file = os.open("handled", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-
-@handlers.on("task.*")
-async def note(event):
-    os.write(file, f"{event.id}\\n".encode())
-"""
 
 
 def test_kill_9_of_the_receiver_under_load(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     """Every 200 is in the ledger, every fact is one event, every event is handled, however often the receiver dies."""
     chance = random.Random(SEED)
-    site.handlers(HANDLERS)
+    site.handlers(noting.EVENTS)
     receiver = site.serve()
     site.work()
     load = Load(site.port, chance, connections=32, pause_seconds=0.005)
     restarts = asyncio.run(_torture(site, receiver, load, chance))
-    events = stored_events(site.database)
     assert load.statuses.keys() == {200}
-    check_answers(load.facts, events)
-    assert {event["task_id"] for event in events.values()} == {fact.task_id for fact in load.facts}
-    assert len(events) == len(load.facts)
+    events = check_stored(load.facts, site.database)
     handled = _handled(site, events)
     doubles = sum(handled.values()) - len(handled)
     with capsys.disabled():

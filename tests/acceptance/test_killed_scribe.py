@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.load import Load, check_answers, stored_events
+from tests.acceptance.load import Load, check_stored, stored_events
 from tests.acceptance.processes import Process, Site, wait_until
 from tests.acceptance.pushes import begin, body_of, get, path_of, post, read_answer
 
@@ -68,9 +68,7 @@ def test_kills_of_the_scribe_under_load(own: Site, capsys: pytest.CaptureFixture
     assert load.statuses.keys() <= {200, 503}
     lost = [line["ended"] for line in receiver.events("scribe.lost")]
     assert lost == ["SIGKILL"] * KILLS
-    events = stored_events(own.database)
-    check_answers(load.facts, events)
-    assert len(events) == len(load.facts)
+    events = check_stored(load.facts, own.database)
     with capsys.disabled():
         print(
             f"\nkill -9 of the scribe: seed {SEED}, {KILLS} kills, {load.statuses.total()} answers, "

@@ -5,28 +5,17 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance import noting
 from tests.acceptance.processes import Site, wait_until
 from tests.acceptance.pushes import body_of, get, post, post_together
 
 pytestmark = pytest.mark.slow
 
-HANDLERS = """
-import os
-from receiver import Handlers
-
-handlers = Handlers()
-file = os.open("handled", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-
-@handlers.on("task.*")
-async def note(event):
-    os.write(file, f"{event.id}\\n".encode())
-"""
-
 
 @pytest.fixture
 def up(site: Site) -> Site:
     """Run a sandbox, and receiver, worker and poller in one process."""
-    site.handlers(HANDLERS)
+    site.handlers(noting.EVENTS)
     site.sandbox("--delay", "0.2..0.4")
     site.up()
     return site
@@ -59,7 +48,7 @@ def pushes(url: str, story: dict[str, Any]) -> list[tuple[str, int]]:
 
 def test_the_races_of_the_sandbox(site: Site) -> None:
     """Pushes that come early, often, late, forged or about another task leave one accepted event, handled once."""
-    site.handlers(HANDLERS)
+    site.handlers(noting.EVENTS)
     url = site.sandbox("--delay", "0.2..0.4")
     site.up()
     sent = {

@@ -10,28 +10,14 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance import noting
 from tests.acceptance.processes import ADMIN_TOKEN, SECRET, Process, Site, wait_until
-from tests.acceptance.pushes import get, mac
+from tests.acceptance.pushes import await_silence, get, mac
 
 pytestmark = pytest.mark.slow
 
 TERMINAL = {"completed", "failed"}
 KEYS = {"RINGBACK_QINGBO_API_KEY": "sk-sandbox", "RINGBACK_REAPI_API_KEY": "rk_live_sandbox"}
-HANDLERS = """
-import os
-from receiver import Handlers
-
-handlers = Handlers()
-file = os.open("handled", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-
-@handlers.on("task.completed")
-async def publish(event):
-    os.write(file, f"{event.task.id} {event.task.metadata['n']} {event.status}\\n".encode())
-
-@handlers.on("task.failed")
-def refund(event):
-    os.write(file, f"{event.task.id} {event.task.metadata['n']} {event.status}\\n".encode())
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +62,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 def play(site: Site) -> Run:
     """Submit with an interruption, and wait until all is done."""
     began = time.monotonic()
-    site.handlers(HANDLERS)
+    site.handlers(noting.ENDS)
     rates = {"lost_push": 0.1, "duplicate_push": 0.2, "failed": 0.1, "late_processing": 0.1, "forged_push": 0.2}
     options = [text for name, rate in rates.items() for text in ("--fault", f"{name}={rate}")]
     sandbox = int(site.sandbox("--delay", "0.1..1.0", "--seed", "7", *options).rpartition(":")[2])
@@ -88,8 +74,8 @@ def play(site: Site) -> Run:
     resumed = site.start("submit", "--file", "tasks.jsonl", log_level="info")
     assert resumed.popen.wait(30) == 0, resumed.log
     wait_until("100 tasks told", lambda: told(site) == 100, 45)
-    wait_until("100 tasks handled", lambda: len({line.split()[0] for line in site.lines("handled")}) == 100)
-    quiet(sandbox)
+    wait_until("100 tasks handled", lambda: noting.ended(site) == 100)
+    await_silence(sandbox, 1.2)  # longer than between two tries
     run = Run(
         site=site,
         books=get(sandbox, "/_sandbox/books").body,
@@ -117,20 +103,6 @@ def told(site: Site) -> int:
     """Count the tasks that have ended."""
     tasks = site.json("tasks", "list", "--limit", "1000")["tasks"]
     return sum(task["state"] in TERMINAL for task in tasks)
-
-
-def quiet(sandbox: int) -> None:
-    """Wait until the provider has sent all that it will send: nothing more for longer than between two tries."""
-    seen, since = -1, time.monotonic()
-
-    def look() -> bool:
-        nonlocal seen, since
-        pushes = sum(len(task["pushes"]) for task in get(sandbox, "/_sandbox/tasks").body["tasks"])
-        if pushes != seen:
-            seen, since = pushes, time.monotonic()
-        return time.monotonic() - since > 1.2
-
-    wait_until("no more pushes", look)
 
 
 def test_a_hundred_tasks_interrupted_and_resumed(run: Run) -> None:
@@ -161,10 +133,7 @@ def test_one_terminal_event_per_task(run: Run) -> None:
 
 def test_the_handler_ran_for_each(run: Run) -> None:
     """Each task's handler ran, with the task's state and the metadata that its line gave."""
-    handled = Counter(run.site.lines("handled"))
-    assert handled.keys() == {f"{task['id']} {task['metadata']['n']} {task['state']}" for task in run.tasks}
-    assert set(handled.values()) == {1}
-    assert {delivery["state"] for delivery in run.site.deliveries()} == {"succeeded"}
+    noting.check_ends(run.site, run.tasks)
 
 
 def test_no_secret_in_any_log(run: Run) -> None:

@@ -1,8 +1,6 @@
 """`ringback trigger` at a real receiver: every provider that can be imitated, and how a refusal looks."""
 
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
@@ -17,6 +15,7 @@ from ringback.ledger import Ledger, Query
 from ringback.model import Task
 from ringback.providers import CATALOGUE, Provider
 from ringback.settings import Settings, variable_name
+from tests.serving import Server
 
 from .conftest import SECRET, Ringback, within
 
@@ -35,24 +34,6 @@ status = "task.state"
 """
 
 
-class _Server(uvicorn.Server):
-    """Says when it listens, and leaves the signals to pytest."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start listening."""
-        await super().startup(sockets)
-        self.listening.set()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Take none."""
-        yield
-
-
 @pytest.fixture
 def base(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[str]:
     """Run a receiver in this folder that has a secret of every provider; gives its address."""
@@ -63,11 +44,12 @@ def base(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[str]:
     settings = Settings.from_environ()
     configure_logs(settings, quiet=True)  # else its lines would stand among those of the command
     app = create_app(settings)
-    server = _Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="on"))
+    listening = Event()
+    server = Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="on"), listening.set)
     thread = Thread(target=server.run)
     thread.start()
-    assert server.listening.wait(10)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    assert listening.wait(10)
+    yield f"http://127.0.0.1:{server.port}"
     server.should_exit = True
     thread.join()
 

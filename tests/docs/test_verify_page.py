@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import shutil
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import uvicorn
 from receiver.web import create_app
 from ringback.providers.signatures import SCHEMES, callback_url
 from ringback.settings import Settings
+from tests.serving import Server
 
 from .pages import FENCE, ROOT
 from .tools import install
@@ -89,38 +89,21 @@ class _Quiet(SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
-class _Server(uvicorn.Server):
-    """Says when it listens, and leaves the signals to pytest."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start listening."""
-        await super().startup(sockets)
-        self.listening.set()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Take none."""
-        yield
-
-
 @asynccontextmanager
 async def receiving(settings: Settings) -> AsyncIterator[str]:
     """Run a receiver on a free port; gives its address. Public keys are there before the first callback comes."""
     app = create_app(settings)
-    server = _Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="on"))
+    listening = asyncio.Event()
+    server = Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="on"), listening.set)
     running = asyncio.create_task(server.serve())
     try:
-        await asyncio.wait_for(server.listening.wait(), 10)
+        await asyncio.wait_for(listening.wait(), 10)
         key_sets = app.state.receiver.key_sets
         for name, given in settings.providers.items():
             if given.jwks_url:
                 key_sets.keys(settings.catalogue[name])
         await key_sets.close()  # waits for what is being fetched
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield f"http://127.0.0.1:{server.port}"
     finally:
         server.should_exit = True
         await running

@@ -90,6 +90,13 @@ async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 @pytest.fixture
+def url() -> Iterator[str]:
+    """A PostgreSQL database with empty tables."""
+    with fresh_database() as found:
+        yield found
+
+
+@pytest.fixture
 async def ledger(engine: Engine) -> Ledger:
     """An empty ledger."""
     return await engine.open()

@@ -32,7 +32,6 @@ from .builders import (
     submitted,
     worker,
 )
-from .server import fresh_database
 
 LEASE = timedelta(seconds=40)
 SOON = timedelta(seconds=2)  # clocks are compared to the second
@@ -45,13 +44,6 @@ def astray(wrong: timedelta) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "time", lambda: clock() + wrong.total_seconds())
         yield
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    """Give a database with empty tables."""
-    with fresh_database() as found:
-        yield found
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
@@ -18,15 +18,8 @@ from tests.acceptance.cluster import Cluster
 from tests.acceptance.standing import make_tables
 
 from .builders import COMPLETED, LONG_AGO, NOW, claim, fact, owed, submitted, worker
-from .server import fresh_database, server
+from .server import server
 from .test_postgres_faults import Proxy, execute, lose_commits
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    """Give a database with empty tables."""
-    with fresh_database() as found:
-        yield found
 
 
 @pytest.fixture

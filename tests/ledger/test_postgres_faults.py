@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,15 +34,8 @@ from .builders import (
     worker,
     working,
 )
-from .server import fresh_database, server
+from .server import server
 from .test_sqlite_writer import POISON, nested
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    """Give a database with empty tables."""
-    with fresh_database() as found:
-        yield found
 
 
 @pytest.fixture

@@ -14,18 +14,10 @@ from ringback.ledger.sqlite import intake
 from ringback.model import Verdict
 
 from .builders import COMPLETED, fact
-from .server import fresh_database
 
 ONE = (b"SELECT $1::text", (b"one",))
 WRONG = (b"SELECT 1 / $1::int", (b"0",))
 END = (b"SELECT pg_terminate_backend(pg_backend_pid())", ())
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    """Give a database with empty tables."""
-    with fresh_database() as found:
-        yield found
 
 
 @pytest.fixture(params=[True, False], ids=["prepared", "unprepared"])

@@ -1,9 +1,7 @@
 """A receiver on a real ledger in a temporary folder: without a socket, and with one."""
 
 import asyncio
-import contextlib
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +22,7 @@ from ringback.ledger import Ledger, Sent
 from ringback.model import Reading, Task, TaskState
 from ringback.providers.signatures import callback_mac
 from ringback.settings import Settings
+from tests.serving import Server
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 TOKEN = "the-admin-token"
@@ -128,29 +127,11 @@ async def receiver(start: Start) -> AsyncIterator[Receiver]:
         yield it
 
 
-class _Server(uvicorn.Server):
-    """A server that says when it listens, and leaves the signals to pytest."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start listening."""
-        await super().startup(sockets)
-        self.listening.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Take none."""
-        yield
-
-
 @pytest.fixture(params=["direct", "uvicorn"])
 async def serve(request: pytest.FixtureRequest) -> AsyncIterator[Serve]:
     """Serve an application on a free loopback port, as `ringback serve` does and as any uvicorn; gives the port."""
     http: Any = DirectProtocol if request.param == "direct" else "httptools"
-    servers: list[tuple[_Server, asyncio.Task[None]]] = []
+    servers: list[tuple[Server, asyncio.Task[None]]] = []
 
     async def run(app: ASGIApp) -> int:
         config = uvicorn.Config(
@@ -162,11 +143,11 @@ async def serve(request: pytest.FixtureRequest) -> AsyncIterator[Serve]:
             proxy_headers=request.param == "uvicorn",
             timeout_graceful_shutdown=2,
         )
-        server = _Server(config)
+        listening = asyncio.Event()
+        server = Server(config, listening.set)
         servers.append((server, asyncio.create_task(server.serve())))
-        await asyncio.wait_for(server.listening.wait(), 5)
-        port: int = server.servers[0].sockets[0].getsockname()[1]
-        return port
+        await asyncio.wait_for(listening.wait(), 5)
+        return server.port
 
     yield run
     for server, task in servers:
