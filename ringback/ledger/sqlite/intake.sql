@@ -22,7 +22,8 @@ WHERE t.provider = json_extract(p.value, '$[0]') AND t.provider_id = json_extrac
 -- name: waiting_providers
 -- Providers with a pending submission, which may turn out to be a task that we know only from a callback.
 SELECT value FROM json_each(:providers)
-WHERE EXISTS (SELECT 1 FROM tasks WHERE state = 'pending' AND provider = value AND origin = 'submission')
+WHERE EXISTS (SELECT 1 FROM tasks INDEXED BY tasks_pending
+              WHERE state = 'pending' AND provider = value AND origin = 'submission')
 
 -- name: count_strays
 -- Requests that are kept for tasks which their URLs name and the ledger does not know.
