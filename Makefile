@@ -5,6 +5,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	&& { echo $$p; break; }; done)
 BIN := .venv/bin
 READY := .venv/.ready
+# One more than there are cores, as tests wait for disks and servers, too.
+WORKERS := $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? cores + 1 : 5)))
 PEERS := .venv/peers/.ready
 PURE := ringback/model.py,ringback/lifecycle.py,ringback/retry.py,ringback/ledger/fold.py,ringback/ledger/task_row.py,ringback/ledger/expectations.py,ringback/ledger/turns.py,ringback/ledger/patterns.py,ringback/ledger/gathering.py,ringback/results/naming.py,ringback/outbound/guard.py,receiver/web/admission.py,ringback/cli/renewal.py,ringback/providers/*
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -35,7 +37,7 @@ fast: $(READY)
 	@echo "== tests"
 	@$(BIN)/coverage erase
 	@COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/python -m pytest -q -m "not slow" \
-		-n auto --maxprocesses 4 --dist worksteal
+		-n $(WORKERS) --dist worksteal
 
 slow: $(READY)
 	@echo "== tests with real processes and kill -9"

@@ -43,7 +43,7 @@ from ringback.model import Task
 
 PAGES = ROOT / "docs" / "benchmarks"
 USUAL = {"sqlite": (1_000_000, 5_000_000, 10_000_000), "postgres": (1_000_000, 5_000_000)}
-MOST_PER_SECOND = 16_000  # so many tasks are prepared for each second of load
+MOST_PER_SECOND = 32_000  # so many tasks are prepared for each second of load
 BYTES_PER_EVENT = 3_500
 ASKED_AFTER = timedelta(hours=1)  # about a task of which no push has come
 ASKED = 5  # times for each page; the median counts

@@ -1,5 +1,6 @@
 """`ringback demo`, which is what `make demo` runs."""
 
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -29,6 +30,7 @@ def test_the_demo(site: Site, tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     environ = {name: value for name, value in site.environ.items() if not name.startswith("RINGBACK_")}
+    environ |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     began = time.monotonic()
     with subprocess.Popen(
         [*COMMAND, "demo"],
