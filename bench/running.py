@@ -21,7 +21,8 @@ Process = subprocess.Popen[bytes]
 
 def environment(url: str, **more: str) -> dict[str, str]:
     """Give the environment of a command that works on this ledger, without the developer's own settings."""
-    kept = {name: value for name, value in os.environ.items() if name != "PORT" and not name.startswith("RINGBACK_")}
+    left = ("PORT", "PYTHONDONTWRITEBYTECODE")  # what is installed has its bytecode: to compile all of it takes longer
+    kept = {name: value for name, value in os.environ.items() if name not in left and not name.startswith("RINGBACK_")}
     return kept | {
         "RINGBACK_DATABASE_URL": url,
         "RINGBACK_SECRET": SECRET,
