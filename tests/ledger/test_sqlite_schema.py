@@ -183,7 +183,7 @@ def used_names() -> set[str]:
             looked_at: list[ast.AST] = []
             if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("SQL"):
                 looked_at = list(ast.walk(node.slice))
-            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("_rows", "_tuples", "_page", "_sampled"):
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("_rows", "tuples", "_page", "_sampled"):
                 looked_at = list(node.args[1:2])
             names |= {str(found.value) for found in looked_at if isinstance(found, ast.Constant)}
     return names - {"adopt_"}

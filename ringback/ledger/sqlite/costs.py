@@ -16,6 +16,7 @@ from ringback.ledger.budgets import Budget, Period, judge
 from ringback.ledger.costs import ROUNDING, Cost, Costs, Differing, Spending, Spent, Sums
 from ringback.ledger.queries import load
 from ringback.ledger.sqlite import rows
+from ringback.ledger.sqlite.snapshot import snapshot
 from ringback.model import Task, TaskState, microseconds
 
 SQL = load("sqlite/costs.sql")
@@ -101,11 +102,8 @@ def count(db: sqlite3.Connection, now: datetime) -> Counted:
 
 def count_alone(db: sqlite3.Connection, now: datetime) -> Counted:
     """Sum up the day and the month in one snapshot, on the connection that cannot write."""
-    db.execute("BEGIN")
-    try:
+    with snapshot(db):
         return count(db, now)
-    finally:
-        db.execute("ROLLBACK")
 
 
 def spending(db: sqlite3.Connection, ask: Spending) -> Spent:

@@ -55,12 +55,12 @@ def tasks(db: sqlite3.Connection, query: Query) -> list[Task]:
 def _few_tasks(db: sqlite3.Connection, state: str | None) -> list[int] | None:
     """Find all tasks that may be in a state; None where there are many, or in any."""
     if state in OPEN:
-        found = _tuples(db, "open_tasks", state=state, newest=NEWEST, most=MOST)
+        found = tuples(db, "open_tasks", state=state, newest=NEWEST, most=MOST)
         return [row[0] for row in found] if len(found) < MOST else None
     kind = ENDS.get(state or "")
     if kind is None or matching.count_seldom(db, [kind], MOST)[kind] == MOST:
         return None
-    return [row[0] for row in _tuples(db, "ended_tasks", type=kind)]
+    return [row[0] for row in tuples(db, "ended_tasks", type=kind)]
 
 
 def events(db: sqlite3.Connection, query: Query) -> list[Event]:
@@ -134,5 +134,6 @@ def processes(db: sqlite3.Connection, now: datetime) -> tuple[Process, ...]:
     return tuple(rows.process(row) for row in _rows(db, "processes", since=microseconds(now - timedelta(minutes=1))))
 
 
-def _tuples(db: sqlite3.Connection, query: str, **parameters: Any) -> list[tuple[Any, ...]]:
+def tuples(db: sqlite3.Connection, query: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    """Run a statement of the reports; gives all rows."""
     return db.execute(SQL[query], parameters).fetchall()

@@ -14,7 +14,8 @@ from typing import Any
 
 from ringback.ledger.protocol import Queue, Summary
 from ringback.ledger.sqlite import matching, reports
-from ringback.ledger.sqlite.reports import SQL
+from ringback.ledger.sqlite.reports import tuples
+from ringback.ledger.sqlite.snapshot import snapshot
 from ringback.model import DeliveryState, EventType, Outcome, TaskState, moment
 
 EXACT = 10_000  # rows of a table: so many are counted one by one
@@ -37,22 +38,19 @@ class _Sample:
 
 def summary(db: sqlite3.Connection, now: datetime) -> Summary:
     """Count everything, in one snapshot."""
-    db.execute("BEGIN")
-    try:
+    with snapshot(db):
         return _summary(db, now)
-    finally:
-        db.execute("ROLLBACK")
 
 
 def _summary(db: sqlite3.Connection, now: datetime) -> Summary:
-    sizes = {name: (size or 0, scaled) for name, size, scaled in _tuples(db, "sizes")}
+    sizes = {name: (size or 0, scaled) for name, size, scaled in tuples(db, "sizes")}
     tasks = _sampled(db, "count_tasks", 2, *sizes["tasks"])
     events = _sampled(db, "count_events", 1, *sizes["events"])
     callbacks = _sampled(db, "count_callbacks", 1, *sizes["callbacks"])
     deliveries = _sampled(db, "count_deliveries", 1, *sizes["deliveries"])
     attempts = _sampled(db, "count_attempts", 1, *sizes["attempts"])
     parts = {"tasks": tasks, "events": events, "callbacks": callbacks, "deliveries": deliveries, "attempts": attempts}
-    open_tasks = _tuples(db, "count_open", newest=reports.NEWEST)
+    open_tasks = tuples(db, "count_open", newest=reports.NEWEST)
     by_provider, open_by_key, verdicts = Counter[str](), Counter[str](), Counter(dict(callbacks.rows))
     for provider, _, count, *_ in tasks.rows:
         by_provider[provider] += count
@@ -61,8 +59,8 @@ def _summary(db: sqlite3.Connection, now: datetime) -> Summary:
     types = _types(db, events)
     queues = _queues(db)
     oldest = [queue.oldest_due_at for queue in queues.values() if queue.oldest_due_at is not None]
-    rejections = _tuples(db, "count_rejections", since=(now - timedelta(days=1)).date().isoformat())
-    handlers = {name: moment(seen_at) for name, seen_at in _tuples(db, "handlers")}
+    rejections = tuples(db, "count_rejections", since=(now - timedelta(days=1)).date().isoformat())
+    handlers = {name: moment(seen_at) for name, seen_at in tuples(db, "handlers")}
     return Summary(
         tasks=_states(tasks, open_tasks, types),
         tasks_by_provider=dict(by_provider),
@@ -77,14 +75,14 @@ def _summary(db: sqlite3.Connection, now: datetime) -> Summary:
         deliveries=_deliveries(db, deliveries, queues),
         discarded=sum(queue.discarded for queue in queues.values()),
         attempts={Outcome(outcome): count for outcome, count in attempts.rows},
-        waiting_events=_tuples(db, "count_waiting")[0][0],
+        waiting_events=tuples(db, "count_waiting")[0][0],
         oldest_due_at=min(oldest, default=None),
         queues=queues,
         rejections={(provider, reason): count for provider, reason, count, _ in rejections},
         new_rejections={(provider, reason): count for provider, reason, _, count in rejections if count},
-        unknown_sends=_tuples(db, "unknown_sends")[0][0],
+        unknown_sends=tuples(db, "unknown_sends")[0][0],
         open_by_url_key=dict(open_by_key),
-        url_keys=tuple(row[0] for row in _tuples(db, "url_keys")),
+        url_keys=tuple(row[0] for row in tuples(db, "url_keys")),
         handlers=handlers,
         orphaned=_orphaned(queues, handlers, now - timedelta(days=1)),
         processes=reports.processes(db, now),
@@ -96,7 +94,7 @@ def _sampled(db: sqlite3.Connection, query: str, named: int, size: int, scaled: 
     """Count a table of about this size, in groups that so many columns name."""
     every = 1 if size <= EXACT else 1 << ((size - 1) // SAMPLE).bit_length()
     while True:
-        found = _tuples(db, query, every=every)
+        found = tuples(db, query, every=every)
         total = sum(row[named] for row in found)
         if every == 1:
             return _Sample(found, every)
@@ -136,7 +134,7 @@ def _deliveries(db: sqlite3.Connection, deliveries: _Sample, queues: Mapping[str
     found = {DeliveryState(state): count for state, count in deliveries.rows}
     if deliveries.every == 1:
         return found
-    given_up = {DeliveryState(state): count for state, count in _tuples(db, "count_given_up", most=SELDOM)}
+    given_up = {DeliveryState(state): count for state, count in tuples(db, "count_given_up", most=SELDOM)}
     known = {state: count for state, count in given_up.items() if count < SELDOM}
     known[DeliveryState.PENDING] = sum(queue.pending for queue in queues.values())
     known[DeliveryState.RUNNING] = sum(queue.running for queue in queues.values())
@@ -150,7 +148,7 @@ def _corrected(found: Mapping[Any, int], known: Mapping[Any, int]) -> dict[Any, 
 
 def _queues(db: sqlite3.Connection) -> dict[str, Queue]:
     found: dict[str, Queue] = {}
-    for handler, state, count, due in _tuples(db, "queues"):
+    for handler, state, count, due in tuples(db, "queues"):
         queue = replace(found.get(handler, Queue()), **{state: count})
         found[handler] = queue if due is None else replace(queue, oldest_due_at=moment(due))
     return dict(sorted(found.items()))
@@ -160,7 +158,3 @@ def _orphaned(queues: Mapping[str, Queue], handlers: Mapping[str, datetime], bef
     """Give what waits for handlers that no worker has had since then."""
     waiting = {name: queue.pending for name, queue in queues.items() if queue.pending}
     return {name: count for name, count in waiting.items() if name not in handlers or handlers[name] < before}
-
-
-def _tuples(db: sqlite3.Connection, query: str, **parameters: Any) -> list[tuple[Any, ...]]:
-    return db.execute(SQL[query], parameters).fetchall()
