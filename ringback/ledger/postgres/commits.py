@@ -34,23 +34,19 @@ PAUSE_SECONDS = 0.02
 LOST = "lost"  # with the server that knew it
 # The limits are less than what who waits for an answer waits. The plans are made before there are statistics: each of
 # these statements has its index.
-BEGIN = (
-    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '2s'; SET LOCAL lock_timeout = '300ms'; "
-    "SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
-)
-# No limit for the commit: one that waits for a standby which has to have it, too, would then count as done without.
-COMMIT = "SET LOCAL statement_timeout = 0; COMMIT"
-NOTIFY = f"SET LOCAL statement_timeout = 0; NOTIFY {CHANNEL}, '%s'; COMMIT"
-
-# The same for `Pipeline`, which takes one statement at a time.
 FIRST = (
     b"BEGIN ISOLATION LEVEL READ COMMITTED",
     b"SELECT set_config('statement_timeout', '2s', true), set_config('lock_timeout', '300ms', true), "
     b"set_config('idle_in_transaction_session_timeout', '5s', true), set_config('enable_seqscan', 'off', true), "
     b"set_config('jit', 'off', true)",
 )
+# No limit for the commit: one that waits for a standby which has to have it, too, would then count as done without.
 PATIENT = b"SELECT set_config('statement_timeout', '0', true)"
 TELLING = PATIENT + f", pg_notify('{CHANNEL}', '%s')".encode()
+# The same where they go in one text; `Pipeline` takes one statement at a time.
+BEGIN = b"; ".join(FIRST).decode()
+COMMIT = f"{PATIENT.decode()}; COMMIT"
+NOTIFY = f"{PATIENT.decode()}; NOTIFY {CHANNEL}, '%s'; COMMIT"
 MEASURED = 8  # of so many batches that are sent together with their commit, one waits for it by itself, to time it
 
 Undo = Callable[[Connection, Sequence[Any]], None]
@@ -80,8 +76,8 @@ class PostgresCommits(Commits):
         self._clock = clock
         self._harmless = frozenset(harmless)
         self._undo = undo
-        self._commit = NOTIFY % token
         self._telling = TELLING % token.encode()
+        self._commit = NOTIFY % token
         self._batches = 0
         self._doubts: deque[tuple[str, str, Sequence[Any]]] = deque(maxlen=100)  # server, transaction, answers
 
