@@ -14,7 +14,7 @@ from starlette.responses import Response
 from receiver.web.access import check_admin
 from receiver.web.fresh import Fresh
 from receiver.web.pushed import PUSHES_WINDOW, pushed_metrics
-from receiver.web.spent import spent_metrics
+from receiver.web.spent import Spendings, spent_metrics
 from receiver.web.state import State
 from receiver.web.stored import stored_metrics
 from receiver.web.tally import cumulative
@@ -25,7 +25,6 @@ from ringback.ledger import (
     Pushes,
     Queue,
     ResultCounts,
-    Spending,
     Spent,
     Summary,
     budget_of,
@@ -47,6 +46,7 @@ class Metrics:
         self._pushes = Fresh(SUMMARY_SECONDS, self._listen)
         self._results = Fresh(SUMMARY_SECONDS, self._count_results)
         self._spent = Fresh(SUMMARY_SECONDS, self._add_up)
+        self._spendings = Spendings()
 
     async def show(self, request: Request) -> Response:
         """Answer with the text format; the ledger's part is left out while the ledger cannot be read."""
@@ -86,7 +86,7 @@ class Metrics:
     async def _add_up(self) -> Spent | None:
         try:
             ledger, _ = await self._state.open()
-            return await ledger.report(Spending(now=datetime.now(UTC)))
+            return await self._spendings.ask(ledger)
         except LedgerError:
             return None
 

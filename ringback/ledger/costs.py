@@ -32,6 +32,17 @@ class Spending:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recount:
+    """Ask the same where a little less will do: what was counted before is added to, as long as it is of this day.
+
+    A task that came out otherwise than expected since then is missed, until `base` is left out.
+    """
+
+    now: datetime
+    base: "Counted | None" = None  # a count of before; None: count everything
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Differing:
     """Ask for tasks that settled within this time and were charged otherwise than expected, oldest first."""
 
@@ -82,6 +93,16 @@ class Spent:
 
     day: int = 0
     month: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What was spent at a moment, by all tasks up to one."""
+
+    at: datetime
+    seq: int
+    id: str
+    spent: Spent
 
 
 class By(StrEnum):

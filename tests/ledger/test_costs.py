@@ -11,7 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringback.errors import BudgetExceeded, KeyConflict
-from ringback.ledger import Budget, By, Cost, Costs, Differing, Ledger, Query, Spending, Spent, Sums, open_ledger
+from ringback.ledger import (
+    Budget,
+    By,
+    Cost,
+    Costs,
+    Differing,
+    Ledger,
+    Query,
+    Recount,
+    Spending,
+    Spent,
+    Sums,
+    open_ledger,
+)
 from ringback.ledger.budgets import Period, usd
 from ringback.ledger.costs import grouped, total
 from ringback.model import Form, Source, Task, TaskState, new_id
@@ -328,6 +341,34 @@ async def test_a_count_is_made_anew_where_its_last_row_is_gone(engine: Engine) -
     await there.add_task(priced(2 * PRICE - 1))
     with pytest.raises(BudgetExceeded):
         await here.add_task(priced(1), budget)
+
+
+async def test_a_count_is_added_to(ledger: Ledger) -> None:
+    """What was stored since is in it at once, what was given back only when all is counted; so on the next day."""
+    task = await bought(ledger, 5)
+    base = await ledger.report(Recount(now=NOW))
+    assert base.spent == Spent(day=5, month=5)
+    await end(ledger, task, FAILED, 0)
+    await ledger.add_task(priced(7))
+    added = await ledger.report(Recount(now=at(30), base=base))
+    assert (added.at, added.spent) == (NOW, Spent(day=12, month=12))
+    assert (await ledger.report(Recount(now=at(30), base=base))).spent == added.spent
+    anew = await ledger.report(Recount(now=at(30)))
+    assert (anew.at, anew.spent) == (at(30), await spent(ledger)) == (at(30), Spent(day=7, month=7))
+    tomorrow = NOW + timedelta(days=1)
+    assert (await ledger.report(Recount(now=tomorrow, base=added))).spent == await spent(ledger, tomorrow)
+
+
+async def test_a_count_whose_last_row_is_gone_is_not_added_to(ledger: Ledger) -> None:
+    """Another task may have taken its place, and would be missed."""
+    mine, _ = await ledger.add_task(priced(1))
+    assert await ledger.claim_send(mine, NOW, None)
+    await ledger.record(fact(PROCESSING, None, "p-mine"))
+    base = await ledger.report(Recount(now=NOW))
+    await ledger.save_send(sent(mine.id, reading=reading(PROCESSING, "p-mine")))
+    await ledger.add_task(priced(2))
+    found = await ledger.report(Recount(now=at(1), base=base))
+    assert (found.at, found.spent) == (at(1), Spent(day=3, month=3))
 
 
 async def test_an_old_count_is_not_used(ledger: Ledger) -> None:

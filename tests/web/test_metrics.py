@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from receiver.web import create_app
-from receiver.web.spent import spent_metrics
+from receiver.web.spent import Spendings, spent_metrics
 from receiver.web.stored import stored_metrics
 from ringback.ledger import Budget, Pattern, Process, Registration, ResultCounts, ResultRow, Spent
 from ringback.model import Arrival, Callback, Kind, Reading, Result, Source, Task, TaskState, Trust, new_id
@@ -146,6 +146,27 @@ async def test_what_is_spent(receiver: Receiver) -> None:
     assert not any(name == "ringback_budget_microdollars" for name, *_ in samples)
     _, budgets = spent_metrics(Spent(), Budget(daily=5_000_000))
     assert [(sample.labels["period"], sample.value) for sample in budgets.samples] == [("day", 5_000_000)]
+
+
+async def test_the_month_is_added_up_whole_for_a_hundredth_of_the_time(receiver: Receiver) -> None:
+    """It took a second: for a hundred seconds only what is new is added; then what came out otherwise is seen, too."""
+    now, moments = datetime.now(UTC), iter([0.0, 1.0, 100.9, 101.1, 102.1])
+    spendings = Spendings(lambda: next(moments))
+    sold = Task(id=new_id("task", now), provider="qingbo", created_at=now, price_microdollars=5, url_key="f")
+    await receiver.ledger.add_task(sold)
+    assert (await spendings.ask(receiver.ledger)).month == 5
+    failed = Reading(status=TaskState.FAILED, provider_id="p-1", charged_microdollars=0)
+    await receiver.ledger.record(
+        Arrival(
+            kind=Kind.FACT, provider="qingbo", source=Source.CALLBACK, trust=Trust.TOKEN, task_id=sold.id,
+            callback=Callback(body=b"", received_at=now), reading=failed,
+        )
+    )  # fmt: skip
+    await receiver.ledger.add_task(
+        Task(id=new_id("task", now), provider="qingbo", created_at=now, price_microdollars=7)
+    )
+    assert (await spendings.ask(receiver.ledger)).month == 12
+    assert (await spendings.ask(receiver.ledger)).month == 7
 
 
 async def test_results_and_their_alarm(receiver: Receiver) -> None:

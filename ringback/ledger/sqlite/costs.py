@@ -7,13 +7,13 @@ a little while ago, outside of any transaction, is remembered, and the tasks tha
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from ringback.errors import BudgetExceeded
 from ringback.ledger.budgets import Budget, Period, judge
-from ringback.ledger.costs import ROUNDING, Cost, Costs, Differing, Spending, Spent, Sums
+from ringback.ledger.costs import ROUNDING, Cost, Costs, Counted, Differing, Recount, Spending, Spent, Sums
 from ringback.ledger.queries import load
 from ringback.ledger.sqlite import rows
 from ringback.ledger.sqlite.snapshot import snapshot
@@ -26,20 +26,6 @@ SUMMED = tuple(field.name for field in fields(Sums))
 Wish = tuple[Task, Budget | None]  # a task to be stored, and the budget that it must fit into
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
-    """What was spent at a moment, by all tasks up to one."""
-
-    at: datetime
-    seq: int
-    id: str
-    spent: Spent
-
-    def serves(self, now: datetime) -> bool:
-        """Tell whether it is of the same day, and not too old."""
-        return Period.of(self.at) == Period.of(now) and abs(now - self.at) < COUNT_LIFE
-
-
 class Till:
     """The last count. Set by whoever counted, in the event loop or in the writer's thread: each count is as good."""
 
@@ -48,7 +34,7 @@ class Till:
 
     def serves(self, now: datetime) -> bool:
         """Tell whether a task may be judged by the last count."""
-        return self.counted is not None and self.counted.serves(now)
+        return self.counted is not None and _serves(self.counted, now)
 
     def spent(self, db: sqlite3.Connection, now: datetime) -> Spent:
         """Tell what is spent, inside the transaction, and remember it.
@@ -56,11 +42,10 @@ class Till:
         What was given back since the count is missed, which can only refuse too much: then it is counted anew.
         """
         last = self.counted
-        if last is None or not last.serves(now) or not _is_there(db, last):
+        if last is None or not _serves(last, now) or not _is_there(db, last):
             self.counted = count(db, now)
             return self.counted.spent
-        day, month = db.execute(SQL["spent_since"], _bounds(now) | {"seq": last.seq}).fetchone()
-        spent = Spent(day=last.spent.day + day, month=last.spent.month + month)
+        spent = _added_to(db, last, now)
         seq, name = _newest(db)
         self.counted = Counted(at=last.at, seq=seq, id=name, spent=spent)
         return spent
@@ -111,6 +96,14 @@ def spending(db: sqlite3.Connection, ask: Spending) -> Spent:
     return count_alone(db, ask.now).spent
 
 
+def recount(db: sqlite3.Connection, ask: Recount) -> Counted:
+    """Tell the same by what was counted before and the tasks that were added since, where that can be."""
+    with snapshot(db):
+        if ask.base is None or not _is_of_today(ask.base, ask.now) or not _is_there(db, ask.base):
+            return count(db, ask.now)
+        return replace(ask.base, spent=_added_to(db, ask.base, ask.now))
+
+
 def costs(db: sqlite3.Connection, ask: Costs) -> list[Cost]:
     """Tell what the tasks of a time cost."""
     wanted = {
@@ -142,6 +135,21 @@ def _cost(row: sqlite3.Row) -> Cost:
         task_id=row["task_id"],
         sums=Sums(**{name: row[name] or 0 for name in SUMMED}),
     )
+
+
+def _serves(counted: Counted, now: datetime) -> bool:
+    """Tell whether a task may be judged by it: it is of the same day, and not too old."""
+    return _is_of_today(counted, now) and abs(now - counted.at) < COUNT_LIFE
+
+
+def _is_of_today(counted: Counted, now: datetime) -> bool:
+    return Period.of(counted.at) == Period.of(now)
+
+
+def _added_to(db: sqlite3.Connection, counted: Counted, now: datetime) -> Spent:
+    """Add what the tasks come to that were added since a count."""
+    day, month = db.execute(SQL["spent_since"], _bounds(now) | {"seq": counted.seq}).fetchone()
+    return Spent(day=counted.spent.day + day, month=counted.spent.month + month)
 
 
 def _is_there(db: sqlite3.Connection, counted: Counted) -> bool:
