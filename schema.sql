@@ -54,6 +54,9 @@ CREATE UNIQUE INDEX tasks_id ON tasks (id);
 CREATE UNIQUE INDEX tasks_key ON tasks (key) WHERE key IS NOT NULL;
 CREATE UNIQUE INDEX tasks_provider_id ON tasks (provider, provider_id) WHERE provider_id IS NOT NULL;
 CREATE INDEX tasks_fetch ON tasks (provider, fetch_at) WHERE fetch_at IS NOT NULL;
+-- Lists and counts of open tasks: of those above, what is not submitted. The usual callback, which takes a task from
+-- submitted to completed, does not touch it, and what is submitted are the others.
+CREATE INDEX tasks_fetch_other ON tasks (state, seq, provider) WHERE fetch_at IS NOT NULL AND state <> 'submitted';
 CREATE INDEX tasks_resend ON tasks (resend_at) WHERE resend_at IS NOT NULL;
 CREATE INDEX tasks_pending ON tasks (provider) WHERE state = 'pending';
 CREATE INDEX tasks_settled ON tasks (pruned, settled_at) WHERE settled_at IS NOT NULL;

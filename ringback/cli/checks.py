@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -12,7 +12,7 @@ from pathlib import Path
 from ringback.cli.placement import ADVICE, look
 from ringback.confirming import confirmed, unconfirmable
 from ringback.errors import HandlersError, LedgerError
-from ringback.ledger import Ledger, Query, Summary
+from ringback.ledger import Awaited, Ledger, Query, Summary
 from ringback.lifecycle import TERMINAL
 from ringback.model import TaskState
 from ringback.providers.signatures import fingerprint
@@ -155,7 +155,11 @@ def _handlers_elsewhere(summary: Summary) -> Check:
 async def of_ledger(settings: Settings, ledger: Ledger, summary: Summary, now: datetime) -> list[Check]:
     """Look at what the ledger says."""
     checks = [*of_both(settings, summary), await _writable(settings, ledger, now)]
-    checks += [*_keys(settings, summary), *_processes(settings, summary), *_work(summary)]
+    checks += [
+        *_keys(settings, summary, await ledger.report(Awaited())),
+        *_processes(settings, summary),
+        *_work(summary),
+    ]
     return [*checks, await _clock(ledger, now)]
 
 
@@ -178,10 +182,10 @@ async def _writable(settings: Settings, ledger: Ledger, now: datetime) -> Check:
     return good("database", f"{settings.database_place}, writable")
 
 
-def _keys(settings: Settings, summary: Summary) -> Iterator[Check]:
+def _keys(settings: Settings, summary: Summary, awaited: Mapping[str, int]) -> Iterator[Check]:
     """Open tasks whose callback URL was made with a secret that is not listed would be turned away."""
     listed = {fingerprint(secret) for secret in settings.secret}
-    for key, count in sorted(summary.open_by_url_key.items()):
+    for key, count in sorted(awaited.items()):
         if key in listed:
             yield good("open tasks", f"{count} called back under the secret {key}")
         elif key in summary.url_keys:

@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ringback.ledger.actions import Action, Cancel, Discard, Done, Query, Replay, ReplayEvents
+from ringback.ledger.awaited import Awaited
 from ringback.ledger.budgets import Budget, budget_of
-from ringback.ledger.costs import By, Cost, Costs, Differing, Spending, Spent, Sums
+from ringback.ledger.costs import By, Cost, Costs, Counted, Differing, Recount, Spending, Spent, Sums
 from ringback.ledger.expectations import Expectation, Expected, Learn, Learned, Pushed, Pushes
 from ringback.ledger.patterns import Pattern, any_fits, fits
 from ringback.ledger.protocol import (
@@ -50,12 +51,14 @@ __all__ = [
     "EXPIRES_SOON",
     "STORE_RESULTS",
     "Action",
+    "Awaited",
     "Budget",
     "By",
     "Cancel",
     "Cost",
     "Costs",
     "CountResults",
+    "Counted",
     "Differing",
     "Discard",
     "Done",
@@ -83,6 +86,7 @@ __all__ = [
     "Query",
     "Queue",
     "Rate",
+    "Recount",
     "Registration",
     "Replay",
     "ReplayEvents",

@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import Any, Protocol, overload
 
 from ringback.ledger.actions import Action, Done, Query
+from ringback.ledger.awaited import Awaited
 from ringback.ledger.budgets import Budget
-from ringback.ledger.costs import Cost, Costs, Differing, Spending, Spent
+from ringback.ledger.costs import Cost, Costs, Counted, Differing, Recount, Spending, Spent
 from ringback.ledger.expectations import Expectation, Expected, Learn, Learned, Pushed, Pushes
 from ringback.ledger.reporting import Ask
 from ringback.ledger.results import CountResults, KeptResult, ListResults, ResultCounts, ResultRow
@@ -136,7 +137,6 @@ class Summary:
     rejections: Mapping[tuple[str, str], int] = field(default_factory=dict)  # by provider and reason
     new_rejections: Mapping[tuple[str, str], int] = field(default_factory=dict)  # those of today and yesterday (UTC)
     unknown_sends: int = 0  # sent, without an answer, and not resendable
-    open_by_url_key: Mapping[str, int] = field(default_factory=dict)  # open tasks per secret
     url_keys: tuple[str, ...] = ()  # fingerprints of the known secrets, newest first
     handlers: Mapping[str, datetime] = field(default_factory=dict)  # last seen
     orphaned: Mapping[str, int] = field(default_factory=dict)  # pending deliveries of handlers not seen for a day
@@ -299,6 +299,9 @@ class OperatorLedger(Protocol):
     async def report(self, ask: Spending) -> Spent: ...
 
     @overload
+    async def report(self, ask: Recount) -> Counted: ...
+
+    @overload
     async def report(self, ask: Differing) -> Sequence[Task]: ...
 
     @overload
@@ -306,6 +309,9 @@ class OperatorLedger(Protocol):
 
     @overload
     async def report(self, ask: CountResults) -> ResultCounts: ...
+
+    @overload
+    async def report(self, ask: Awaited) -> Mapping[str, int]: ...
 
     async def report(self, ask: Ask) -> Any:
         """Tell what is asked about many records at once: each kind of ask has an answer of its own. Read-only."""

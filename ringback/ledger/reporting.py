@@ -4,8 +4,9 @@ A new question is a class in a module of its own, a name here, an overload in th
 engine's table of reports. Values only.
 """
 
-from ringback.ledger.costs import Costs, Differing, Spending
+from ringback.ledger.awaited import Awaited
+from ringback.ledger.costs import Costs, Differing, Recount, Spending
 from ringback.ledger.expectations import Expected, Pushes
 from ringback.ledger.results import CountResults, ListResults
 
-Ask = Expected | Pushes | Costs | Spending | Differing | ListResults | CountResults
+Ask = Awaited | Expected | Pushes | Costs | Spending | Recount | Differing | ListResults | CountResults

@@ -63,6 +63,11 @@ def seqs(db: Connection, week: int, count: int = 3) -> list[int]:
 
 def touched(db: Connection, key: str, **values: Any) -> set[str]:
     """Name the partitions of events that a statement looks into."""
+    return set(scanned(explained(db, key, **values)))
+
+
+def explained(db: Connection, key: str, **values: Any) -> dict[str, Any]:
+    """Run a statement, to no effect; gives its plan."""
     found: list[str] = []
 
     def place(name: re.Match[bytes]) -> bytes:
@@ -79,7 +84,8 @@ def touched(db: Connection, key: str, **values: Any) -> set[str]:
             ((plan,),) = db.ask(explain.encode()).fetchall()
     finally:
         db.command("DEALLOCATE one")
-    return set(scanned(plan[0]["Plan"]))
+    made: dict[str, Any] = plan[0]["Plan"]
+    return made
 
 
 def scanned(node: dict[str, Any]) -> Iterator[str]:
@@ -129,3 +135,41 @@ def test_a_claim_over_several_weeks_touches_those_only(db: Connection) -> None:
     """What was put off for weeks is claimed with what is new, each looked for in its own partition."""
     events = json.dumps([*seqs(db, 0), *seqs(db, 7)])
     assert len(touched(db, "claims.events_with_tasks", events=events)) == 2
+
+
+# Tasks that are open, behind which nobody knows how many have ended.
+OPEN_TASKS = """
+INSERT INTO tasks (id, provider, origin, state, created_at, fetch_at)
+SELECT format('task_open_%s', number), 'qingbo', 'submission',
+       CASE number % 100 WHEN 0 THEN 'submitted' WHEN 1 THEN 'pending' ELSE 'processing' END, 0, number
+FROM generate_series(1, 3000) number
+"""
+LISTS = {
+    "pending_tasks": {"tasks_pending", "tasks_pkey"},
+    "processing_tasks": {"tasks_fetch_other"},
+    "submitted_tasks": {"tasks_fetch", "tasks_pkey"},
+}
+
+
+@pytest.mark.parametrize("analysed", [False, True])
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_of_open_tasks_are_held_to_their_indexes(db: Connection, name: str, analysed: bool) -> None:
+    """Whatever the server believes to be frequent, no list of open tasks walks through the settled ones."""
+    with db.raw.transaction(force_rollback=True):
+        db.command(OPEN_TASKS)
+        db.command("UPDATE tasks SET state = 'completed', settled_at = 1, settled_by = 'poll' WHERE fetch_at IS NULL")
+        if analysed:
+            db.command("ANALYZE tasks")
+        plan = explained(db, f"reports.{name}", provider=None, limit=50)
+        assert set(indexes(plan)) == LISTS[name]
+        assert plan["Actual Rows"] == (50 if name == "processing_tasks" else 30)
+
+
+def indexes(node: dict[str, Any]) -> Iterator[str]:
+    """Name the indexes that a node and those below it use; `all` where one does without."""
+    if node["Node Type"] in ("Index Scan", "Index Only Scan", "Bitmap Index Scan"):
+        yield node["Index Name"]
+    elif node["Node Type"] == "Seq Scan":
+        yield "all"
+    for below in node.get("Plans", ()):
+        yield from indexes(below)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ringback.errors import LedgerMismatch, NotFound
-from ringback.ledger import Ledger, Query
+from ringback.ledger import Awaited, Ledger, Query
 from ringback.ledger.sqlite import matching
 from ringback.ledger.upkeep import forget_key
 from ringback.model import DeliveryState, EventType, Kind, Outcome, Source, TaskState, Trust
@@ -73,7 +73,7 @@ async def test_summary_counts_everything(ledger: Ledger) -> None:
     assert got.rejections == {("qingbo", "mac"): 5, ("", "route"): 1}
     assert got.new_rejections == got.rejections
     assert (await ledger.summary(at(2 * 86_400))).new_rejections == {("qingbo", "mac"): 3}
-    assert (got.open_by_url_key, got.handlers) == ({"f2": 1}, {"g": NOW, "h": NOW})
+    assert (await ledger.report(Awaited()), got.handlers) == ({"f2": 1}, {"g": NOW, "h": NOW})
     assert (got.processes, got.orphaned) == ((worker(),), {})
     later = await ledger.summary(at(100_000))
     assert (later.processes, later.orphaned) == ((), {"h": 4})

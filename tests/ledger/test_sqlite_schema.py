@@ -44,7 +44,7 @@ HOT += [("reports", name) for name in STATEMENTS["reports"] if name not in WALKS
 # Partial indexes, which hold only what waits.
 WAITING = re.compile(
     r"USING (?:COVERING )?INDEX "
-    r"(?:events_waiting|deliveries_(?:due|parked|running|discarded|cancelled)|tasks_(?:resend|fetch|pending))$"
+    r"(?:events_waiting|deliveries_(?:due|parked|running|discarded|cancelled)|tasks_(?:resend|fetch|fetch_other|pending))$"
 )
 # What a provider has, or when it was made: to walk there for one task would be to walk through most.
 LISTS = re.compile(r"USING (?:COVERING )?INDEX (?:tasks_provider|tasks_created|events_seldom) ")
@@ -225,16 +225,52 @@ def filled() -> Iterator[sqlite3.Connection]:
     db.close()
 
 
-@pytest.mark.parametrize("rows", [1, 3])
-@pytest.mark.parametrize(("file", "name"), HOT)
-def test_hot_statements_read_no_whole_table(filled: sqlite3.Connection, file: str, name: str, rows: int) -> None:
-    """No statement of the intake, the submitter, the poller or the worker walks through a table that grows."""
+def plan(db: sqlite3.Connection, file: str, name: str, rows: int = 1) -> list[str]:
+    """Tell how SQLite would run a statement, for so many rows where it takes rows."""
     text = re.sub(r"--[^\n]*", "", STATEMENTS[file][name])
     text = re.sub(r"VALUES (\([?, ]+\))", lambda found: "VALUES " + ", ".join([found[1]] * rows), text)
     named, plain = re.findall(r":(\w+)", text), text.count("?")
     parameters = dict.fromkeys(named, "[]") if named else ["[]"] * plain
-    details = [row[3] for row in filled.execute(f"EXPLAIN QUERY PLAN {text}", parameters)]
+    return [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {text}", parameters)]
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize(("file", "name"), HOT)
+def test_hot_statements_read_no_whole_table(filled: sqlite3.Connection, file: str, name: str, rows: int) -> None:
+    """No statement of the intake, the submitter, the poller or the worker walks through a table that grows."""
+    details = plan(filled, file, name, rows)
     scans = [detail for detail in details if LARGE.match(detail) and not WAITING.search(detail)]
     assert scans == []
     assert not any("AUTOMATIC" in detail for detail in details)
     assert file in ASKED or not any(LISTS.search(detail) for detail in details)
+
+
+BY_ROW = "USING INTEGER PRIMARY KEY"
+OPEN = {
+    "pending_tasks": [BY_ROW, "INDEX tasks_pending"],
+    "processing_tasks": [BY_ROW, "INDEX tasks_fetch_other (state=?)"],
+    "submitted_tasks": [BY_ROW, "COVERING INDEX tasks_fetch", "INDEX tasks_fetch_other"],
+    "count_open": [
+        "COVERING INDEX tasks_fetch", "INDEX tasks_fetch_other", "INDEX tasks_fetch_other (state=?)",
+        "INDEX tasks_pending", BY_ROW,
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_open_tasks_are_found_by_their_indexes(filled: sqlite3.Connection, name: str) -> None:
+    """However many tasks have ended, or are open in another state: the rows that are read are those that are shown."""
+    used = [line for line in plan(filled, "reports", name) if re.match(r"(?:SCAN|SEARCH) tasks USING", line)]
+    assert len(used) == len(OPEN[name])
+    assert all(index in line for index, line in zip(OPEN[name], used, strict=True))
+
+
+def test_nothing_else_is_found_by_the_index_of_what_is_not_submitted(filled: sqlite3.Connection) -> None:
+    """SQLite takes an index for whatever it seems to fit: this one is for the lists and counts of open tasks alone."""
+    users = {
+        name
+        for file, statements in STATEMENTS.items()
+        for name, text in statements.items()
+        if not NEEDLESS.fullmatch(text) and any("tasks_fetch_other" in line for line in plan(filled, file, name))
+    }
+    assert users == {"processing_tasks", "submitted_tasks", "count_open"}

@@ -3,16 +3,34 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.backlog import settings_of
 from bench.history import fill
-from ringback.ledger import Ledger, Query, open_ledger
+from ringback.ledger import Awaited, Ledger, Query, open_ledger
 from ringback.ledger.sqlite import matching, reports, summaries
 from ringback.model import DeliveryState, EventType, Kind, Outcome, Source, TaskState
 
-from .builders import COMPLETED, FAILED, NOW, claim, ended, fact, fan_out, other, settle, submitted, working
+from .builders import (
+    COMPLETED,
+    FAILED,
+    NOW,
+    PROCESSING,
+    at,
+    claim,
+    claimed,
+    ended,
+    fact,
+    fan_out,
+    other,
+    reading,
+    sent,
+    settle,
+    submitted,
+    working,
+)
 from .conftest import fresh_url
 
 PAST = 2_000
@@ -48,7 +66,7 @@ async def test_what_is_open_or_seldom_is_counted_and_the_rest_estimated(aged: Le
     assert {"tasks", "events"} <= got.estimated <= {"tasks", "events", "deliveries", "attempts"}
     assert (got.tasks[TaskState.SUBMITTED], got.tasks[FAILED]) == (2, PAST // 25 + 1)
     assert set(got.tasks) == {TaskState.SUBMITTED, FAILED, COMPLETED}
-    assert got.open_by_url_key == {"f": 2}
+    assert await aged.report(Awaited()) == {"f": 2}
     assert got.events[EventType.TASK_FAILED] == PAST // 25 + 1
     assert got.events[EventType.CALLBACK_UNRECOGNISED] == 1
     assert got.deliveries[DeliveryState.PENDING] == sum(queue.pending for queue in got.queues.values()) > 0
@@ -105,6 +123,41 @@ async def test_lists_are_the_same_however_they_are_found(
     assert [owed.task_id for owed in ours] == ["task_a"]
     assert await aged.deliveries(Query(state="cancelled")) == []
     assert len(await aged.deliveries(Query(type="task.failed", limit=PAST))) == PAST // 25 + 1
+
+
+async def opened(ledger: Ledger, name: str, status: TaskState, **more: Any) -> None:
+    """Store a task that the provider has accepted, and which is to be asked about in an hour."""
+    await claimed(ledger, name, **more)
+    await ledger.save_send(sent(name, reading=reading(status, f"p-{name}"), fetch_at=at(3_600)))
+
+
+@pytest.mark.parametrize("state", [TaskState.PENDING, TaskState.SUBMITTED, PROCESSING])
+async def test_few_in_one_open_state_are_found_behind_many_in_another(aged: Ledger, state: TaskState) -> None:
+    """Old ones and one that is among the newest, newest first, of one provider, and no more than are asked for."""
+    for name in ("task_b", "task_c"):
+        await aged.record(fact(COMPLETED, name, f"p-{name}"))
+    for name, provider in (("x1", "qingbo"), ("x2", "reapi"), ("x3", "qingbo"), ("many", "qingbo"), ("x4", "qingbo")):
+        if name == "many":
+            other_state = PROCESSING if state is TaskState.SUBMITTED else TaskState.SUBMITTED
+            for number in range(reports.NEWEST + 5):
+                await opened(aged, f"m{number}", other_state)
+        elif state is TaskState.PENDING:
+            await claimed(aged, name, provider=provider)
+        else:
+            await opened(aged, name, state, provider=provider)
+    doubted = fact(TaskState.EXPIRED, "x2", "p-x2", provider="reapi", source=Source.RINGBACK)
+
+    async def listed(**query: Any) -> list[str]:
+        return [task.id for task in await aged.tasks(Query(state=state, **query))]
+
+    assert await listed() == ["x4", "x3", "x2", "x1"]
+    assert await listed(limit=2) == ["x4", "x3"]
+    assert await listed(provider="reapi") == ["x2"]
+    assert await listed(provider="nobody") == []
+    await aged.record(doubted)
+    await aged.record(other(Kind.HINT, "x2", provider="reapi"))  # so it is asked about, although it has ended
+    assert await listed() == ["x4", "x3", "x1"]
+    assert (await aged.summary(NOW)).tasks[state] == 3
 
 
 async def test_a_page_of_a_time_follows_on_another(aged: Ledger) -> None:

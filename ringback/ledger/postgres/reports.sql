@@ -14,12 +14,34 @@ WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(among)s)::bigint))
   AND (%(provider)s::text IS NULL OR provider = %(provider)s) AND state = %(state)s
 ORDER BY seq DESC LIMIT %(limit)s
 
--- name: open_tasks
--- An open task has a time to be asked about, and the index of those holds hardly anything else. With the newest ones,
--- whatever they have.
-SELECT seq FROM tasks WHERE seq > (SELECT max(seq) FROM tasks) - %(newest)s AND state = %(state)s
-UNION (SELECT seq FROM tasks WHERE fetch_at IS NOT NULL LIMIT %(most)s)
-UNION (SELECT seq FROM tasks WHERE state = 'pending' LIMIT %(most)s)
+-- name: tasks_lately
+-- Of the newest ones, whatever their state is.
+SELECT * FROM (SELECT * FROM tasks ORDER BY seq DESC LIMIT %(newest)s) newest
+WHERE (%(provider)s::text IS NULL OR provider = %(provider)s) AND state = %(state)s
+ORDER BY seq DESC LIMIT %(limit)s
+
+-- name: pending_tasks
+-- OFFSET 0: else the planner may walk through all tasks in the order of `seq`, in the hope of soon having enough.
+SELECT * FROM tasks WHERE seq IN (
+    SELECT seq FROM (SELECT seq FROM tasks
+                     WHERE state = 'pending' AND (%(provider)s::text IS NULL OR provider = %(provider)s) OFFSET 0) found
+    ORDER BY seq DESC LIMIT %(limit)s)
+ORDER BY seq DESC
+
+-- name: processing_tasks
+-- An open task has a time to be asked about.
+SELECT * FROM tasks
+WHERE fetch_at IS NOT NULL AND state <> 'submitted' AND state = 'processing'
+  AND (%(provider)s::text IS NULL OR provider = %(provider)s)
+ORDER BY seq DESC LIMIT %(limit)s
+
+-- name: submitted_tasks
+-- As pending ones. The rows themselves are looked at: of what was written lately the server has to do so anyway.
+SELECT * FROM tasks WHERE seq IN (
+    SELECT seq FROM (SELECT seq FROM tasks WHERE fetch_at IS NOT NULL AND state = 'submitted'
+                       AND (%(provider)s::text IS NULL OR provider = %(provider)s) OFFSET 0) found
+    ORDER BY seq DESC LIMIT %(limit)s)
+ORDER BY seq DESC
 
 -- name: ended_tasks
 -- A task ends by an event that says so, and of some types there are few. An index by state would have every callback
@@ -142,13 +164,23 @@ SELECT provider, state, count(*), sum(callbacks)::bigint,
 FROM tasks TABLESAMPLE SYSTEM (100.0 / %(every)s) REPEATABLE (0) GROUP BY provider, state
 
 -- name: count_open
--- Open tasks, as `open_tasks` finds them, by the secret behind their callback URL.
-SELECT state, url_key, count(*) FROM (
-    SELECT seq FROM tasks WHERE seq > (SELECT max(seq) FROM tasks) - %(newest)s
+-- Open tasks, as the lists find them; those that have a time to be asked about in one walk, without sorting them.
+SELECT unnest(ARRAY['submitted', 'processing']), unnest(ARRAY[submitted, processing]) FROM (
+    SELECT count(*) FILTER (WHERE state = 'submitted') AS submitted,
+           count(*) FILTER (WHERE state = 'processing') AS processing
+    FROM tasks WHERE fetch_at IS NOT NULL) counted
+UNION ALL SELECT 'pending', count(*) FROM tasks WHERE state = 'pending'
+UNION ALL SELECT state, count(*) FROM (SELECT state, fetch_at FROM tasks ORDER BY seq DESC LIMIT %(newest)s) newest
+          WHERE fetch_at IS NULL AND (state = 'submitted' OR state = 'processing') GROUP BY state
+
+-- name: awaited
+-- Those that have a time to be asked about, are pending, or are among the newest: no open task is anything else.
+SELECT url_key, count(*) FROM (
+    (SELECT seq FROM tasks ORDER BY seq DESC LIMIT %(newest)s)
     UNION SELECT seq FROM tasks WHERE fetch_at IS NOT NULL
     UNION SELECT seq FROM tasks WHERE state = 'pending') found
-CROSS JOIN LATERAL (SELECT state, url_key, settled_at FROM tasks WHERE seq = found.seq LIMIT 1) tasks
-WHERE settled_at IS NULL GROUP BY state, url_key
+CROSS JOIN LATERAL (SELECT url_key, settled_at FROM tasks WHERE seq = found.seq LIMIT 1) tasks
+WHERE settled_at IS NULL AND url_key IS NOT NULL GROUP BY url_key
 
 -- name: unknown_sends
 SELECT count(*) FROM tasks WHERE state = 'pending' AND sent_at IS NOT NULL AND resend_at IS NULL

@@ -13,8 +13,9 @@ from typing import Any, TypeVar, overload
 
 from ringback.errors import BudgetExceeded, LedgerUnavailable
 from ringback.ledger.actions import Action, Done, Query
+from ringback.ledger.awaited import Awaited
 from ringback.ledger.budgets import Budget
-from ringback.ledger.costs import Costs, Differing, Spending
+from ringback.ledger.costs import Costs, Differing, Recount, Spending
 from ringback.ledger.courier import Courier
 from ringback.ledger.expectations import Expected, Learn, Learned, Pushes
 from ringback.ledger.protocol import Owed, Sent, Story, Summary, Waiter
@@ -44,10 +45,12 @@ from ringback.model import Arrival, Attempt, Delivery, Event, Receipt, Task
 Answer = TypeVar("Answer")
 
 REPORTS: Mapping[type, Callable[[sqlite3.Connection, Any], Any]] = {
+    Awaited: reports.awaited,
     Expected: expectations.expected,
     Pushes: expectations.pushes,
     Costs: costs.costs,
     Spending: costs.spending,
+    Recount: costs.recount,
     Differing: costs.differing,
     ListResults: results.listed,
     CountResults: results.counted,

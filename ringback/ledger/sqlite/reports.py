@@ -11,6 +11,7 @@ from typing import Any
 
 from ringback.errors import NotFound
 from ringback.ledger.actions import Query
+from ringback.ledger.awaited import Awaited
 from ringback.ledger.protocol import Owed, Story
 from ringback.ledger.queries import load
 from ringback.ledger.sqlite import matching, results, rows, steps
@@ -21,7 +22,7 @@ SQL = load("sqlite/reports.sql")
 EVERYTHING = 1_000_000
 FOREVER = 1 << 62  # later than any time
 MOST = 5_000  # of what is seldom; where there are more, a walk from the newest soon comes upon them
-NEWEST = 10_000  # tasks that are looked at in any case
+NEWEST = 10_000  # tasks that are looked at in any case, even where an index does not hold what is open
 OPEN = frozenset({TaskState.PENDING, TaskState.SUBMITTED, TaskState.PROCESSING})
 # Of which type an event says that a task ended so.
 ENDS: Mapping[str, EventType] = {name: EventType(f"task.{name}") for name in ("failed", "cancelled", "expired")}
@@ -43,6 +44,8 @@ def tasks(db: sqlite3.Connection, query: Query) -> list[Task]:
     ids = _ids(query.ids, query.task_id)
     if ids is not None:
         found = _rows(db, "tasks_by_id", ids=ids, **wanted)
+    elif query.state in OPEN:
+        found = _open_tasks(db, wanted, query.limit)
     elif (among := _few_tasks(db, query.state)) is not None:
         found = _rows(db, "tasks_among", among=rows.text(among), **wanted)
     elif query.provider is not None:
@@ -52,11 +55,23 @@ def tasks(db: sqlite3.Connection, query: Query) -> list[Task]:
     return [rows.task(row) for row in found]
 
 
+def _open_tasks(db: sqlite3.Connection, wanted: Mapping[str, Any], limit: int) -> list[sqlite3.Row]:
+    """Find tasks that are in a state which is not final: among the newest, then by an index that holds little else."""
+    lately = _rows(db, "tasks_lately", newest=NEWEST, **wanted)
+    if len(lately) >= limit:
+        return lately
+    if wanted["state"] == TaskState.PENDING:
+        found = _rows(db, "pending_tasks", **wanted)
+    elif wanted["state"] == TaskState.PROCESSING:
+        found = _rows(db, "processing_tasks", **wanted)
+    else:
+        found = _rows(db, "submitted_tasks", **wanted)
+    merged = {row["seq"]: row for row in (*lately, *found)}
+    return [merged[seq] for seq in sorted(merged, reverse=True)[:limit]]
+
+
 def _few_tasks(db: sqlite3.Connection, state: str | None) -> list[int] | None:
-    """Find all tasks that may be in a state; None where there are many, or in any."""
-    if state in OPEN:
-        found = tuples(db, "open_tasks", state=state, newest=NEWEST, most=MOST)
-        return [row[0] for row in found] if len(found) < MOST else None
+    """Find all tasks that ended so; None where there are many, or any state will do."""
     kind = ENDS.get(state or "")
     if kind is None or matching.count_seldom(db, [kind], MOST)[kind] == MOST:
         return None
@@ -127,6 +142,11 @@ def story(db: sqlite3.Connection, reference: str) -> Story:
         deliveries=tuple(reversed(deliveries(db, Query(task_id=task.id, limit=EVERYTHING)))),
         children=tuple(rows.task(row) for row in _rows(db, "children_of_task", task_id=task.id)),
     )
+
+
+def awaited(db: sqlite3.Connection, _: Awaited) -> Mapping[str, int]:
+    """Count open tasks by the secret behind their callback URL."""
+    return dict(tuples(db, "awaited", newest=NEWEST))
 
 
 def processes(db: sqlite3.Connection, now: datetime) -> tuple[Process, ...]:

@@ -15,12 +15,35 @@ WHERE seq IN (SELECT value FROM json_each(:among))
   AND (:provider IS NULL OR provider = :provider) AND state = :state
 ORDER BY seq DESC LIMIT :limit
 
--- name: open_tasks
--- An open task has a time to be asked about, and the index of those holds hardly anything else. With the newest ones,
--- whatever they have.
-SELECT seq FROM tasks WHERE seq > (SELECT max(seq) FROM tasks) - :newest AND state = :state
-UNION SELECT seq FROM (SELECT seq FROM tasks INDEXED BY tasks_fetch WHERE fetch_at IS NOT NULL LIMIT :most)
-UNION SELECT seq FROM (SELECT seq FROM tasks INDEXED BY tasks_pending WHERE state = 'pending' LIMIT :most)
+-- name: tasks_lately
+-- Of the newest ones, whatever their state is.
+SELECT * FROM tasks
+WHERE seq > (SELECT max(seq) FROM tasks) - :newest
+  AND (:provider IS NULL OR provider = :provider) AND state = :state
+ORDER BY seq DESC LIMIT :limit
+
+-- name: pending_tasks
+SELECT * FROM tasks WHERE seq IN (
+    SELECT seq FROM tasks INDEXED BY tasks_pending
+    WHERE state = 'pending' AND (:provider IS NULL OR provider = :provider) ORDER BY seq DESC LIMIT :limit)
+ORDER BY seq DESC
+
+-- name: processing_tasks
+-- An open task has a time to be asked about.
+SELECT * FROM tasks WHERE seq IN (
+    SELECT seq FROM tasks INDEXED BY tasks_fetch_other
+    WHERE fetch_at IS NOT NULL AND state <> 'submitted' AND state = 'processing'
+      AND (:provider IS NULL OR provider = :provider) ORDER BY seq DESC LIMIT :limit)
+ORDER BY seq DESC
+
+-- name: submitted_tasks
+-- What has such a time and is nothing else: the rows themselves, of which there may be many, are not looked at.
+SELECT * FROM tasks WHERE seq IN (
+    SELECT seq FROM tasks INDEXED BY tasks_fetch
+    WHERE fetch_at IS NOT NULL AND (:provider IS NULL OR provider = :provider)
+    EXCEPT SELECT seq FROM tasks INDEXED BY tasks_fetch_other WHERE fetch_at IS NOT NULL AND state <> 'submitted'
+    ORDER BY seq DESC LIMIT :limit)
+ORDER BY seq DESC
 
 -- name: ended_tasks
 -- A task ends by an event that says so, and of some types there are few.
@@ -134,12 +157,23 @@ SELECT provider, state, count(*), sum(callbacks),
 FROM run CROSS JOIN tasks ON seq >= begin AND seq < begin + 64 GROUP BY provider, state
 
 -- name: count_open
--- Open tasks, as `open_tasks` finds them, by the secret behind their callback URL.
-SELECT state, url_key, count(*) FROM (
+-- Open tasks, as the lists find them.
+SELECT 'submitted', (SELECT count(*) FROM tasks INDEXED BY tasks_fetch WHERE fetch_at IS NOT NULL) - (
+    SELECT count(*) FROM tasks INDEXED BY tasks_fetch_other WHERE fetch_at IS NOT NULL AND state <> 'submitted')
+UNION ALL SELECT 'processing', count(*) FROM tasks INDEXED BY tasks_fetch_other
+          WHERE fetch_at IS NOT NULL AND state <> 'submitted' AND state = 'processing'
+UNION ALL SELECT 'pending', count(*) FROM tasks INDEXED BY tasks_pending WHERE state = 'pending'
+UNION ALL SELECT state, count(*) FROM tasks
+          WHERE seq > (SELECT max(seq) FROM tasks) - :newest AND fetch_at IS NULL
+            AND (state = 'submitted' OR state = 'processing') GROUP BY state
+
+-- name: awaited
+-- Those that have a time to be asked about, are pending, or are among the newest: no open task is anything else.
+SELECT url_key, count(*) FROM (
     SELECT seq FROM tasks WHERE seq > (SELECT max(seq) FROM tasks) - :newest
     UNION SELECT seq FROM tasks INDEXED BY tasks_fetch WHERE fetch_at IS NOT NULL
     UNION SELECT seq FROM tasks INDEXED BY tasks_pending WHERE state = 'pending') CROSS JOIN tasks USING (seq)
-WHERE settled_at IS NULL GROUP BY state, url_key
+WHERE settled_at IS NULL AND url_key IS NOT NULL GROUP BY url_key
 
 -- name: unknown_sends
 SELECT count(*) FROM tasks INDEXED BY tasks_pending

@@ -50,19 +50,16 @@ def _summary(db: sqlite3.Connection, now: datetime) -> Summary:
     deliveries = _sampled(db, "count_deliveries", 1, *sizes["deliveries"])
     attempts = _sampled(db, "count_attempts", 1, *sizes["attempts"])
     parts = {"tasks": tasks, "events": events, "callbacks": callbacks, "deliveries": deliveries, "attempts": attempts}
-    open_tasks = tuples(db, "count_open", newest=reports.NEWEST)
-    by_provider, open_by_key, verdicts = Counter[str](), Counter[str](), Counter(dict(callbacks.rows))
+    by_provider, verdicts = Counter[str](), Counter(dict(callbacks.rows))
     for provider, _, count, *_ in tasks.rows:
         by_provider[provider] += count
-    for _, url_key, count in open_tasks:
-        open_by_key.update({} if url_key is None else {url_key: count})
     types = _types(db, events)
     queues = _queues(db)
     oldest = [queue.oldest_due_at for queue in queues.values() if queue.oldest_due_at is not None]
     rejections = tuples(db, "count_rejections", since=(now - timedelta(days=1)).date().isoformat())
     handlers = {name: moment(seen_at) for name, seen_at in tuples(db, "handlers")}
     return Summary(
-        tasks=_states(tasks, open_tasks, types),
+        tasks=_states(db, tasks, types),
         tasks_by_provider=dict(by_provider),
         events=types,
         callbacks=tasks.total(3) + events.total(4),
@@ -81,7 +78,6 @@ def _summary(db: sqlite3.Connection, now: datetime) -> Summary:
         rejections={(provider, reason): count for provider, reason, count, _ in rejections},
         new_rejections={(provider, reason): count for provider, reason, _, count in rejections if count},
         unknown_sends=tuples(db, "unknown_sends")[0][0],
-        open_by_url_key=dict(open_by_key),
         url_keys=tuple(row[0] for row in tuples(db, "url_keys")),
         handlers=handlers,
         orphaned=_orphaned(queues, handlers, now - timedelta(days=1)),
@@ -114,16 +110,14 @@ def _types(db: sqlite3.Connection, events: _Sample) -> dict[EventType, int]:
     return _corrected(found, {kind: count for kind, count in seldom.items() if count < SELDOM})
 
 
-def _states(
-    tasks: _Sample, open_tasks: Sequence[tuple[Any, ...]], types: Mapping[EventType, int]
-) -> dict[TaskState, int]:
+def _states(db: sqlite3.Connection, tasks: _Sample, types: Mapping[EventType, int]) -> dict[TaskState, int]:
     """Count tasks by their state; those that ended otherwise than usual by the events that say so."""
     found, known = Counter[TaskState](), Counter(dict.fromkeys(reports.OPEN, 0))
     for _, state, count, *_ in tasks.rows:
         found[TaskState(state)] += count
     if tasks.every == 1:
         return dict(found)
-    for state, _, count in open_tasks:
+    for state, count in tuples(db, "count_open", newest=reports.NEWEST):
         known[TaskState(state)] += count
     ended = {TaskState(state): types.get(kind, 0) for state, kind in reports.ENDS.items()}
     return _corrected(found, known | {state: count for state, count in ended.items() if count < SELDOM})
