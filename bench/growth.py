@@ -14,18 +14,17 @@ import contextlib
 import os
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
+from bench import questions
 from bench.backlog import FORM_OF_TASKS, new_tasks
 from bench.chart import Panel, svg
 from bench.engines import KINDS, Engine, connected, engines, marked, row
@@ -46,8 +45,6 @@ USUAL = {"sqlite": (1_000_000, 5_000_000, 10_000_000), "postgres": (1_000_000, 5
 MOST_PER_SECOND = 32_000  # so many tasks are prepared for each second of load
 BYTES_PER_EVENT = 3_500
 ASKED_AFTER = timedelta(hours=1)  # about a task of which no push has come
-ASKED = 5  # times for each page; the median counts
-ADMIN_TOKEN = "bench-admin-0123456789-0123456789-0123456789"  # noqa: S105 -- of these benchmarks' own receivers
 PRUNED_DAYS = 5  # of the oldest
 PRUNE_SECONDS = 10
 LEAST_OVER_EMPTY, MOST_OVER_EMPTY = 0.8, 1.3
@@ -57,7 +54,6 @@ SUBMITTED = """
 INSERT INTO tasks (id, provider, provider_id, origin, state, form, url_key, created_at, fetch_at, accepted_at)
 VALUES (?, ?, ?, 'submission', 'submitted', ?, ?, ?, ?, 1)
 """
-MIDDLE = "SELECT id FROM tasks WHERE seq >= (SELECT max(seq) / 2 FROM tasks) ORDER BY seq LIMIT 1"
 NOTES = (
     f"Filled by SQL with a past of {DAYS} days: tasks that have settled, one event each (one in 20 came twice), one "
     "delivery each that succeeded, one attempt each and a second one for one delivery in 50.",
@@ -66,8 +62,8 @@ NOTES = (
     "full ledger comes before the empty one, which is made anew for each.",
     "`over empty` compares with the empty ledger in the same round. The CPU of a delivery is the worker's and the "
     "PostgreSQL server's.",
-    f"Pages are asked for over HTTP, {ASKED} times in each round, of which the median counts. A command's time is what "
-    "it takes longer than on the empty ledger: the interpreter's start is not in it.",
+    f"Pages are asked for over HTTP, {questions.ASKED} times in each round, of which the median counts. A command's "
+    "time is what it takes longer than on the empty ledger: the interpreter's start is not in it.",
     f"The oldest {PRUNED_DAYS} days are pruned by `ringback prune` while callbacks come in at a steady rate of "
     "{rate} a second; `calm` is the same without.",
 )
@@ -177,7 +173,7 @@ class Growth:
         began = time.perf_counter()
         with self._serving(url) as running:
             start_seconds = time.perf_counter() - began
-            pages = {label: _asked(running.site.port, path) for label, path in _pages(url).items()}
+            pages = {label: questions.asked(running.site.port, path) for label, path in questions.pages(url).items()}
             result = load(
                 running.site.port,
                 requests,
@@ -199,7 +195,9 @@ class Growth:
             p99_ms=result.p99_ms,
             delivery_us=worked["cpu_seconds"] / stored * 1e6,
             pages_ms=pages,
-            commands_ms={" ".join(command[:2]): _command_ms(url, command) for command in _commands(url)},
+            commands_ms={
+                " ".join(command[:2]): questions.command_ms(url, command) for command in questions.commands(url)
+            },
         )
 
     def _submitted(self, url: str, count: int) -> tuple[list[Task], Load]:
@@ -213,7 +211,7 @@ class Growth:
         folder = self._folder / "round"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        with serving(self._receiver, folder, url, {"RINGBACK_ADMIN_TOKEN": ADMIN_TOKEN}) as running:
+        with serving(self._receiver, folder, url, {"RINGBACK_ADMIN_TOKEN": questions.ADMIN_TOKEN}) as running:
             yield running
 
     def _prune(self) -> Pruning:
@@ -305,63 +303,6 @@ def _settled_since(url: str, first: Task) -> int:
     """Count the tasks that have completed, from this one on: ids are in the order of their time."""
     (count,) = row(url, "SELECT count(*) FROM tasks WHERE id >= ? AND state = 'completed'", first.id)
     return int(count)
-
-
-def _pages(url: str) -> dict[str, str]:
-    """Name what is asked for; tasks in the middle of the ledger and one that is not known."""
-    middle = _middle(url)
-    return {
-        "GET /api/tasks": "/api/tasks",
-        "GET /api/tasks, of one provider, failed": "/api/tasks?provider=standard&state=failed",
-        "GET /api/tasks, cancelled": "/api/tasks?state=cancelled",
-        "GET /api/tasks, processing": "/api/tasks?state=processing",
-        "GET /api/tasks, of an idle provider": "/api/tasks?provider=reapi",
-        "GET /api/tasks/{id}": f"/api/tasks/{middle}",
-        "GET /api/events": "/api/events",
-        "GET /api/events, of one type": "/api/events?type=task.failed",
-        "GET /api/events, of a type without any": "/api/events?type=task.expired",
-        "GET /api/events, of one task": f"/api/events?task={middle}",
-        "GET /api/deliveries": "/api/deliveries",
-        "GET /api/deliveries, discarded": "/api/deliveries?state=discarded",
-        "GET /api/deliveries, cancelled": "/api/deliveries?state=cancelled",
-        "GET /api/deliveries, of a type without any": "/api/deliveries?type=task.expired",
-        "GET /api/summary": "/api/summary",
-    }
-
-
-def _commands(url: str) -> tuple[tuple[str, ...], ...]:
-    return (
-        ("tasks", "show", _middle(url)),
-        *(("tasks", "list"), ("events", "list"), ("deliveries", "list"), ("status",)),
-    )
-
-
-def _middle(url: str) -> str:
-    return str(row(url, MIDDLE)[0])
-
-
-def _asked(port: int, path: str) -> float:
-    """Ask for a page a few times; gives the median of the milliseconds."""
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}
-    )
-    found = []
-    for _ in range(ASKED):
-        began = time.perf_counter()
-        urllib.request.urlopen(request, timeout=60).read()
-        found.append((time.perf_counter() - began) * 1000)
-    return statistics.median(found)
-
-
-def _command_ms(url: str, command: Sequence[str]) -> float:
-    found = []
-    for _ in range(ASKED):
-        began = time.perf_counter()
-        subprocess.run(
-            (*RINGBACK, *command, "--json"), cwd=ROOT, env=environment(url), stdout=subprocess.DEVNULL, check=True
-        )
-        found.append((time.perf_counter() - began) * 1000)
-    return min(found)
 
 
 def _part(figures: Sequence[Figure], versions: Mapping[str, str], options: argparse.Namespace) -> Part:
