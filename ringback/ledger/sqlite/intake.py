@@ -8,7 +8,7 @@ from typing import Any
 from ringback import lifecycle
 from ringback.ledger import fold, identity
 from ringback.ledger.queries import Statement, execute_many, load
-from ringback.ledger.sqlite import rows
+from ringback.ledger.sqlite import decided, rows
 from ringback.ledger.task_row import TaskRow
 from ringback.model import Arrival, Kind, Origin, Receipt, Source, microseconds
 
@@ -65,7 +65,7 @@ def _pairs(arrivals: Iterable[Arrival]) -> list[tuple[str, str]]:
 
 def _found(db: sqlite3.Connection, query: Statement, **parameters: Any) -> dict[str, TaskRow]:
     (text,) = db.execute(query, {name: rows.text(value) for name, value in parameters.items()}).fetchone()
-    return {task.id: task for task in rows.task_rows(text)}
+    return {task.id: task for task in decided.task_rows(text)}
 
 
 def _is_named(task: TaskRow | None, arrival: Arrival) -> bool:
@@ -108,7 +108,7 @@ def _events(
         return ()  # the usual case
     parameters = {"facts": rows.parameter(list(facts)), "keys": rows.parameter(list(keys))}
     (found,) = db.execute(SQL["events_by_key"], parameters).fetchone()
-    return rows.event_rows(found)
+    return decided.event_rows(found)
 
 
 def _write(db: sqlite3.Connection, batch: fold.Batch) -> None:
@@ -116,9 +116,9 @@ def _write(db: sqlite3.Connection, batch: fold.Batch) -> None:
     known: list[TaskRow] = []
     for task in batch.tasks:
         (known if task.was else new).append(task)
-    execute_many(db, SQL["insert_unknown_tasks"], map(rows.unknown_task, new))
-    execute_many(db, SQL["advance_tasks"], map(rows.advanced_task, known))
+    execute_many(db, SQL["insert_unknown_tasks"], map(decided.unknown_task, new))
+    execute_many(db, SQL["advance_tasks"], map(decided.advanced_task, known))
     execute_many(db, SQL["learn_provider_ids"], ((task.id, task.provider_id) for task in known if task.learnt))
-    execute_many(db, SQL["insert_events"], map(rows.new_event, batch.events))
-    execute_many(db, SQL["count_duplicates"], map(rows.sighting, batch.sightings.values()))
-    execute_many(db, SQL["insert_callbacks"], map(rows.kept, batch.kept))
+    execute_many(db, SQL["insert_events"], map(decided.new_event, batch.events))
+    execute_many(db, SQL["count_duplicates"], map(decided.sighting, batch.sightings.values()))
+    execute_many(db, SQL["insert_callbacks"], map(decided.kept, batch.kept))
