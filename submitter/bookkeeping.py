@@ -1,6 +1,6 @@
 """Tells of tasks that were charged otherwise than expected: `cost.differs`, once a minute by each poller that stays.
 
-Read by an index of what has settled, so that nothing is asked while a callback is stored. `ringback costs` shows the
+Read afterwards, by when they settled, so that nothing is asked while a callback is stored. `ringback costs` shows the
 same at any time.
 """
 

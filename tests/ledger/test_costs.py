@@ -180,6 +180,16 @@ async def test_tasks_that_were_charged_otherwise_are_found(ledger: Ledger) -> No
     assert await ledger.report(Differing(since=at(6), until=at(9))) == []
 
 
+async def test_one_that_ended_in_two_words_is_told_once(ledger: Ledger) -> None:
+    """It takes one place among those asked for, whatever else was said of it in that time."""
+    tasks = [await bought(ledger) for _ in range(3)]
+    for task in tasks:
+        await end(ledger, task, COMPLETED, 60_000)
+        await end(ledger, task, FAILED, seconds=5.5)
+    found = await ledger.report(Differing(since=at(0), until=at(6), limit=3))
+    assert {task.id for task in found} == {task.id for task in tasks}
+
+
 TASKS = st.tuples(
     st.sampled_from(["qingbo", "reapi", "fal"]),
     st.sampled_from(["grok", "flux"]),

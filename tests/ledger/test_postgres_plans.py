@@ -145,9 +145,9 @@ SELECT format('task_open_%s', number), 'qingbo', 'submission',
 FROM generate_series(1, 3000) number
 """
 LISTS = {
-    "pending_tasks": {"tasks_pending", "tasks_pkey"},
-    "processing_tasks": {"tasks_fetch_other"},
-    "submitted_tasks": {"tasks_fetch", "tasks_pkey"},
+    "pending_tasks": {"tasks_stage", "tasks_pkey"},
+    "processing_tasks": {"tasks_stage", "tasks_pkey"},
+    "submitted_tasks": {"fetches_pkey", "tasks_stage", "tasks_pkey"},
 }
 
 

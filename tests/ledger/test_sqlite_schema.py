@@ -32,7 +32,7 @@ WRITING = ("intake", "tasks", "settling", "fan_out", "claims", "steps", "operati
 STATEMENTS = {
     name: queries.load(f"sqlite/{name}.sql") for name in (*WRITING, "matching", "reports", "costs", "keys", "results")
 }
-NEEDLESS = re.compile(r"-- [^\n]*nothing to lock\.")  # what only PostgreSQL has to do
+NEEDLESS = re.compile(r"-- [^\n]*nothing to (?:lock|take away)\.")  # what only PostgreSQL has to do
 HOT = [(file, name) for file in WRITING for name, text in STATEMENTS[file].items() if not NEEDLESS.fullmatch(text)]
 HOT += [("results", name) for name in STATEMENTS["results"] if name != "count_stored"]
 HOT += [("costs", name) for name in STATEMENTS["costs"] if name not in ("costs", "costs_of_tasks")]

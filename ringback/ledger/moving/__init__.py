@@ -18,7 +18,8 @@ from ringback.model import microseconds
 
 __all__ = ["TABLES", "Moved", "Proof", "move"]
 
-# In this order, since rows refer to those of tables before. `probe` is of its place, and stays there.
+# In this order, since rows refer to those of tables before. `probe` is of its place, and stays there;
+# `fetches` is made by PostgreSQL as the tasks arrive.
 TABLES = (
     *("tasks", "events", "facts", "waiting", "callbacks", "handlers", "deliveries", "attempts", "starts", "steps"),
     *("results", "rejections", "expectations", "processes", "url_keys"),

@@ -19,6 +19,7 @@ EVENT_SEQ = frozenset({"event_seq"})
 # `seq` of url_keys is their rowid on SQLite, where `*` does not give it.
 CHANGED: Mapping[str, frozenset[str]] = MappingProxyType(
     {
+        "tasks": frozenset({"stage"}),  # which PostgreSQL makes of the state
         "events": SEQ,
         "attempts": SEQ,
         "url_keys": SEQ,

@@ -8,7 +8,7 @@ WHERE name = 'statement_timeout' OR name = 'idle_in_transaction_session_timeout'
 -- name: lock
 -- Nobody else writes meanwhile; reading goes on.
 LOCK TABLE tasks, events, facts, waiting, callbacks, handlers, deliveries, attempts, starts, steps, results,
-           rejections, expectations, processes, url_keys IN SHARE ROW EXCLUSIVE MODE
+           rejections, expectations, processes, url_keys, fetches IN SHARE ROW EXCLUSIVE MODE
 
 -- name: filled
 SELECT 'tasks' WHERE EXISTS (SELECT 1 FROM tasks)
@@ -26,11 +26,12 @@ UNION ALL SELECT 'rejections' WHERE EXISTS (SELECT 1 FROM rejections)
 UNION ALL SELECT 'expectations' WHERE EXISTS (SELECT 1 FROM expectations)
 UNION ALL SELECT 'processes' WHERE EXISTS (SELECT 1 FROM processes)
 UNION ALL SELECT 'url_keys' WHERE EXISTS (SELECT 1 FROM url_keys)
+UNION ALL SELECT 'fetches' WHERE EXISTS (SELECT 1 FROM fetches)
 
 -- name: analyze
 -- Else the first statements would be planned as for empty tables.
 ANALYZE tasks, events, facts, waiting, callbacks, handlers, deliveries, attempts, starts, steps, results,
-        rejections, expectations, processes, url_keys
+        rejections, expectations, processes, url_keys, fetches
 
 -- name: count_on
 -- A table without a row gives null, for which nothing is done.

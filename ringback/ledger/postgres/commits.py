@@ -154,7 +154,7 @@ class PostgresCommits(Commits):
             with contextlib.suppress(psycopg.Error):  # the first error is the one to tell
                 db.command("ROLLBACK")
             raise
-        return given, db.total_changes != before
+        return given, wrote
 
     def _connected(self, link: Link) -> Connection:
         """Give a connection; one that is new is told first what is still in doubt."""

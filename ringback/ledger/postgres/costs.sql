@@ -50,10 +50,15 @@ WHERE (%(since)s::bigint IS NULL OR created_at >= %(since)s) AND (%(until)s::big
 ORDER BY seq DESC LIMIT %(limit)s
 
 -- name: differing
--- Tasks that settled lately, by the index of settled ones; what is pruned is not news.
+-- Tasks that settled lately, by the events that said so, in whose numbers the time is, from a minute before; what is pruned
+-- is not news.
 SELECT * FROM tasks WHERE seq IN (
-    SELECT seq FROM costs
-    WHERE pruned = 0 AND settled_at >= %(since)s AND settled_at < %(until)s AND charged IS NOT NULL
+    SELECT costs.seq FROM events CROSS JOIN LATERAL (
+        SELECT costs.*, settled_event FROM costs JOIN tasks USING (seq) WHERE costs.id = events.task_id OFFSET 0) costs
+    WHERE events.seq > greatest(0, (%(since)s / 1000 - 60000) << 20)
+      AND received_at >= %(since)s AND received_at < %(until)s
+      AND (type = 'task.completed' OR type = 'task.failed' OR type = 'task.cancelled' OR type = 'task.expired')
+      AND settled_event = events.id AND costs.pruned = 0 AND charged IS NOT NULL
       AND abs(spent - (price - coalesce(refunded, 0))) > %(rounding)s
     ORDER BY settled_at LIMIT %(limit)s)
 ORDER BY settled_at

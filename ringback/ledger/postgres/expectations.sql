@@ -1,11 +1,18 @@
--- Statements about silence: how long tasks take, and which pushes never came.
+-- Statements about silence: how long tasks take, and which pushes never came. What settled lately is found by the events
+-- that said so, in whose numbers the time is: an index by time of the tasks themselves would have every callback rewrite
+-- its task's entries in all of them. At most ten times as many events are read as tasks are wanted, and from a minute
+-- before the time asked for. A task settled when the event came that said so.
 
 -- name: newest_settled
--- As many rows as the limit says are read, by an index of what has settled, newest first. A task that settled by a push,
--- by the fetch that a hint asked for, or that had no push to wait for: of any other the time is that of our question.
+-- A task that settled by a push, by the fetch that a hint asked for, or that had no push to wait for: of any other the
+-- time is that of our question.
 SELECT provider, replace(form, '\u0000', '')::json ->> 'model', greatest(0, settled_at - accepted_at) FROM (
-    SELECT provider, form, state, settled_by, settled_at, accepted_at, url_key, kept FROM tasks
-    WHERE settled_at IS NOT NULL AND pruned = 0 ORDER BY settled_at DESC LIMIT %(most)s) newest
+    SELECT t.* FROM (
+        SELECT id, task_id, type, seq FROM events WHERE seq > 0 ORDER BY seq DESC LIMIT 10 * %(most)s) lately
+    CROSS JOIN LATERAL (
+        SELECT * FROM tasks WHERE id = lately.task_id AND settled_event = lately.id AND pruned = 0 LIMIT 1) t
+    WHERE type = 'task.completed' OR type = 'task.failed' OR type = 'task.cancelled' OR type = 'task.expired'
+    ORDER BY lately.seq DESC LIMIT %(most)s) newest
 WHERE state = 'completed' AND accepted_at IS NOT NULL AND form IS NOT NULL
   AND (settled_by = 'callback' OR (settled_by = 'poll' AND (url_key IS NULL OR kept > 0)))
 
@@ -41,10 +48,14 @@ FROM (
             THEN 'late'
         ELSE 'missing' END AS outcome
     FROM (
-        SELECT id, provider, state, settled_by, settled_at, url_key, accepted_at, fetches, callbacks, form
-        FROM tasks
-        WHERE settled_at IS NOT NULL AND pruned = 0 AND settled_at >= %(since)s
-        ORDER BY settled_at DESC LIMIT %(most)s) settled
+        SELECT t.* FROM (
+            SELECT id, task_id, type, seq FROM events
+            WHERE seq > greatest(0, (%(since)s / 1000 - 60000) << 20) AND received_at >= %(since)s
+            ORDER BY seq DESC LIMIT 10 * %(most)s) lately
+        CROSS JOIN LATERAL (
+            SELECT * FROM tasks WHERE id = lately.task_id AND settled_event = lately.id AND pruned = 0 LIMIT 1) t
+        WHERE type = 'task.completed' OR type = 'task.failed' OR type = 'task.cancelled' OR type = 'task.expired'
+        ORDER BY lately.seq DESC LIMIT %(most)s) settled
     WHERE settled.url_key IS NOT NULL AND settled.accepted_at IS NOT NULL AND settled.settled_by <> 'submission'
       AND settled.state <> 'cancelled' AND (settled.settled_by <> 'ringback' OR settled.state = 'expired')
       AND (settled.state = 'expired'
@@ -53,6 +64,18 @@ FROM (
 GROUP BY provider, outcome
 
 -- name: pushes_reach
--- When the oldest of them settled, where there are more than are looked at.
-SELECT settled_at FROM tasks WHERE settled_at IS NOT NULL AND pruned = 0 AND settled_at >= %(since)s
-ORDER BY settled_at DESC LIMIT 1 OFFSET %(most)s
+-- When the oldest of them settled, where there are more than are looked at; or when the last event came that was read,
+-- where there were too many between them.
+WITH lately AS MATERIALIZED (
+    SELECT id, task_id, type, seq, received_at FROM events
+    WHERE seq > greatest(0, (%(since)s / 1000 - 60000) << 20) AND received_at >= %(since)s
+    ORDER BY seq DESC LIMIT 10 * %(most)s),
+settled AS MATERIALIZED (
+    SELECT t.settled_at FROM lately
+    CROSS JOIN LATERAL (
+        SELECT * FROM tasks WHERE id = lately.task_id AND settled_event = lately.id AND pruned = 0 LIMIT 1) t
+    WHERE type = 'task.completed' OR type = 'task.failed' OR type = 'task.cancelled' OR type = 'task.expired'
+    ORDER BY lately.seq DESC LIMIT 1 + %(most)s)
+(SELECT min(settled_at) FROM settled HAVING count(*) > %(most)s)
+UNION ALL (SELECT min(received_at) FROM lately
+           HAVING count(*) = 10 * %(most)s AND (SELECT count(*) FROM settled) <= %(most)s)

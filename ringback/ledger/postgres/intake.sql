@@ -34,7 +34,7 @@ FROM (
 -- name: waiting_providers
 -- Providers with a pending submission, which may turn out to be a task that we know only from a callback.
 SELECT value FROM json_array_elements_text(%(providers)s)
-WHERE EXISTS (SELECT 1 FROM tasks WHERE state = 'pending' AND provider = value AND origin = 'submission')
+WHERE EXISTS (SELECT 1 FROM tasks WHERE stage = 'pending' AND provider = value AND origin = 'submission')
 
 -- name: count_strays
 -- Requests that are kept for tasks which their URLs name and the ledger does not know.
@@ -59,13 +59,17 @@ SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->
 FROM jsonb_array_elements(%(rows)s)
 
 -- name: advance_tasks
-UPDATE tasks SET
-    state = value ->> 2, settled_by = value ->> 3, settled_event = value ->> 4, settled_at = (value ->> 5)::bigint,
-    progress = (value ->> 6)::bigint, charged_microdollars = (value ->> 7)::bigint,
-    fetch_at = (value ->> 8)::bigint, callbacks = (value ->> 9)::bigint, kept = (value ->> 10)::bigint,
-    resend_at = CASE value ->> 2 WHEN 'pending' THEN resend_at END, pruned = 0
-FROM jsonb_array_elements(%(rows)s)
-WHERE tasks.seq = (value ->> 0)::bigint AND tasks.state = value ->> 1
+-- What has come to its end is not to be asked about any more.
+WITH advanced AS (
+    UPDATE tasks SET
+        state = value ->> 2, settled_by = value ->> 3, settled_event = value ->> 4, settled_at = (value ->> 5)::bigint,
+        progress = (value ->> 6)::bigint, charged_microdollars = (value ->> 7)::bigint,
+        fetch_at = (value ->> 8)::bigint, callbacks = (value ->> 9)::bigint, kept = (value ->> 10)::bigint,
+        resend_at = CASE value ->> 2 WHEN 'pending' THEN resend_at END, pruned = 0
+    FROM jsonb_array_elements(%(rows)s)
+    WHERE tasks.seq = (value ->> 0)::bigint AND tasks.state = value ->> 1
+    RETURNING seq, fetch_at)
+DELETE FROM fetches WHERE task_seq = ANY (ARRAY(SELECT seq FROM advanced WHERE fetch_at IS NULL))
 
 -- name: learn_provider_ids
 UPDATE tasks SET provider_id = value ->> 1

@@ -21,27 +21,32 @@ WHERE (%(provider)s::text IS NULL OR provider = %(provider)s) AND state = %(stat
 ORDER BY seq DESC LIMIT %(limit)s
 
 -- name: pending_tasks
--- OFFSET 0: else the planner may walk through all tasks in the order of `seq`, in the hope of soon having enough.
+-- A span of one value: with an equation, the planner may walk through all tasks in the order of `seq`, in the hope of soon
+-- having enough.
 SELECT * FROM tasks WHERE seq IN (
-    SELECT seq FROM (SELECT seq FROM tasks
-                     WHERE state = 'pending' AND (%(provider)s::text IS NULL OR provider = %(provider)s) OFFSET 0) found
-    ORDER BY seq DESC LIMIT %(limit)s)
+    SELECT seq FROM tasks
+    WHERE stage BETWEEN 'pending' AND 'pending' AND (%(provider)s::text IS NULL OR provider = %(provider)s)
+    ORDER BY stage DESC, seq DESC LIMIT %(limit)s)
 ORDER BY seq DESC
 
 -- name: processing_tasks
--- An open task has a time to be asked about.
-SELECT * FROM tasks
-WHERE fetch_at IS NOT NULL AND state <> 'submitted' AND state = 'processing'
-  AND (%(provider)s::text IS NULL OR provider = %(provider)s)
-ORDER BY seq DESC LIMIT %(limit)s
+-- As pending ones.
+SELECT * FROM tasks WHERE seq IN (
+    SELECT seq FROM tasks
+    WHERE stage BETWEEN 'processing' AND 'processing' AND (%(provider)s::text IS NULL OR provider = %(provider)s)
+    ORDER BY stage DESC, seq DESC LIMIT %(limit)s)
+ORDER BY seq DESC
 
 -- name: submitted_tasks
--- As pending ones. The rows themselves are looked at: of what was written lately the server has to do so anyway.
-SELECT * FROM tasks WHERE seq IN (
-    SELECT seq FROM (SELECT seq FROM tasks WHERE fetch_at IS NOT NULL AND state = 'submitted'
-                       AND (%(provider)s::text IS NULL OR provider = %(provider)s) OFFSET 0) found
-    ORDER BY seq DESC LIMIT %(limit)s)
-ORDER BY seq DESC
+-- An open task has a time to be asked about. What has one and is neither pending nor processing is hardly anything else, and
+-- looked at one after the other, until there are enough.
+SELECT t.* FROM (
+    SELECT seq FROM (
+        SELECT task_seq AS seq FROM fetches WHERE %(provider)s::text IS NULL OR provider = %(provider)s
+        EXCEPT SELECT seq FROM tasks WHERE stage IS NOT NULL) asked
+    ORDER BY seq DESC) found
+CROSS JOIN LATERAL (SELECT * FROM tasks WHERE tasks.seq = found.seq AND state = 'submitted' LIMIT 1) t
+ORDER BY found.seq DESC LIMIT %(limit)s
 
 -- name: ended_tasks
 -- A task ends by an event that says so, and of some types there are few. An index by state would have every callback
@@ -164,12 +169,12 @@ SELECT provider, state, count(*), sum(callbacks)::bigint,
 FROM tasks TABLESAMPLE SYSTEM (100.0 / %(every)s) REPEATABLE (0) GROUP BY provider, state
 
 -- name: count_open
--- Open tasks, as the lists find them; those that have a time to be asked about in one walk, without sorting them.
+-- Open tasks, as the lists find them; those that have a time to be asked about in one walk.
 SELECT unnest(ARRAY['submitted', 'processing']), unnest(ARRAY[submitted, processing]) FROM (
     SELECT count(*) FILTER (WHERE state = 'submitted') AS submitted,
            count(*) FILTER (WHERE state = 'processing') AS processing
-    FROM tasks WHERE fetch_at IS NOT NULL) counted
-UNION ALL SELECT 'pending', count(*) FROM tasks WHERE state = 'pending'
+    FROM tasks WHERE seq = ANY (ARRAY(SELECT task_seq FROM fetches)) AND fetch_at IS NOT NULL) counted
+UNION ALL SELECT 'pending', count(*) FROM tasks WHERE stage = 'pending'
 UNION ALL SELECT state, count(*) FROM (SELECT state, fetch_at FROM tasks ORDER BY seq DESC LIMIT %(newest)s) newest
           WHERE fetch_at IS NULL AND (state = 'submitted' OR state = 'processing') GROUP BY state
 
@@ -177,13 +182,13 @@ UNION ALL SELECT state, count(*) FROM (SELECT state, fetch_at FROM tasks ORDER B
 -- Those that have a time to be asked about, are pending, or are among the newest: no open task is anything else.
 SELECT url_key, count(*) FROM (
     (SELECT seq FROM tasks ORDER BY seq DESC LIMIT %(newest)s)
-    UNION SELECT seq FROM tasks WHERE fetch_at IS NOT NULL
-    UNION SELECT seq FROM tasks WHERE state = 'pending') found
+    UNION SELECT task_seq FROM fetches
+    UNION SELECT seq FROM tasks WHERE stage = 'pending') found
 CROSS JOIN LATERAL (SELECT url_key, settled_at FROM tasks WHERE seq = found.seq LIMIT 1) tasks
 WHERE settled_at IS NULL AND url_key IS NOT NULL GROUP BY url_key
 
 -- name: unknown_sends
-SELECT count(*) FROM tasks WHERE state = 'pending' AND sent_at IS NOT NULL AND resend_at IS NULL
+SELECT count(*) FROM tasks WHERE stage = 'pending' AND sent_at IS NOT NULL AND resend_at IS NULL
 
 -- name: count_events
 -- Requests that belong to no task are not in the tasks' counters.

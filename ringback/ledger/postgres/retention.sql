@@ -2,11 +2,11 @@
 -- transaction that takes something away.
 
 -- name: settled_tasks
--- By an index that holds only what has settled, oldest end first, from where the last step came to.
-SELECT settled_at, seq FROM tasks
-WHERE settled_at IS NOT NULL AND pruned = %(level)s AND settled_at < %(before)s
-  AND (settled_at, seq) > (%(moment)s, %(seq)s)
-ORDER BY settled_at, seq LIMIT %(limit)s
+-- Oldest first, from where the last step came to; nothing ends before it was made.
+SELECT created_at, seq FROM tasks
+WHERE pruned = %(level)s AND created_at < %(before)s AND settled_at < %(before)s
+  AND (created_at, seq) > (%(moment)s, %(seq)s)
+ORDER BY created_at, seq LIMIT %(limit)s
 
 -- name: tasks_to_prune
 -- With whether its parent's events may be replayed: then the key under which it was submitted must still be there.
@@ -155,4 +155,6 @@ DELETE FROM facts WHERE key = ANY (ARRAY(
     SELECT unnest(ARRAY[id, event_key, coalesce(fact_key, task_id || ':' || id)]) FROM gone))
 
 -- name: drop_tasks
+WITH unasked AS (
+    DELETE FROM fetches WHERE task_seq = ANY (ARRAY(SELECT json_array_elements_text(%(seqs)s)::bigint)))
 DELETE FROM tasks WHERE seq = ANY (ARRAY(SELECT json_array_elements_text(%(seqs)s)::bigint))

@@ -231,14 +231,30 @@ WHERE resend_at <= %(now)s AND state = 'pending'
 ORDER BY resend_at LIMIT %(limit)s
 
 -- name: has_due_fetches
-SELECT EXISTS (SELECT 1 FROM tasks WHERE provider = %(provider)s AND fetch_at <= %(now)s)
+-- Perhaps only of what is not to be asked about any more: to claim takes that away.
+SELECT EXISTS (SELECT 1 FROM fetches WHERE provider = %(provider)s AND due_at <= %(now)s)
+
+-- name: drop_idle_fetches
+-- Of tasks that have ended meanwhile, or are no more; a row that was written since it was read here, or is held, stays.
+DELETE FROM fetches WHERE task_seq = ANY (ARRAY(
+    SELECT held.task_seq FROM (
+        SELECT due.task_seq, due.version FROM (
+            SELECT task_seq, xmin AS version FROM fetches WHERE provider = %(provider)s AND due_at <= %(now)s
+            ORDER BY due_at LIMIT 10000) due
+        LEFT JOIN LATERAL (SELECT fetch_at FROM tasks WHERE seq = due.task_seq LIMIT 1) t ON true
+        WHERE t.fetch_at IS NULL) idle
+    JOIN fetches held ON held.task_seq = idle.task_seq AND held.xmin = idle.version
+    FOR UPDATE OF held SKIP LOCKED))
 
 -- name: claim_fetches
 -- Asking is claimed by moving the due time past the lease, so that two pollers never ask twice.
 UPDATE tasks SET fetch_at = %(lease_until)s, fetch_lease = %(lease_until)s, fetched_at = %(now)s, fetches = fetches + 1
 WHERE seq = ANY (ARRAY(
-    SELECT seq FROM tasks WHERE provider = %(provider)s AND fetch_at <= %(now)s ORDER BY fetch_at LIMIT %(limit)s
-    FOR UPDATE SKIP LOCKED))
+    SELECT t.seq FROM (
+        SELECT task_seq FROM fetches WHERE provider = %(provider)s AND due_at <= %(now)s
+        ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED) due
+    CROSS JOIN LATERAL (
+        SELECT seq FROM tasks WHERE seq = due.task_seq AND fetch_at <= %(now)s LIMIT 1 FOR UPDATE SKIP LOCKED) t))
 RETURNING *
 
 -- name: plan_fetches

@@ -184,7 +184,12 @@ def claim_fetches(
             "lease_until": microseconds(lease_until),
             "limit": limit,
         }
-        taken.append(_tasks(db.execute(SQL["claim_fetches"], parameters)))
+        found = _tasks(db.execute(SQL["claim_fetches"], parameters))
+        idle = {"provider": provider, "now": parameters["now"]}
+        while len(found) < limit and db.execute(SQL["drop_idle_fetches"], idle).rowcount > 0:
+            parameters["limit"] = limit - len(found)
+            found += _tasks(db.execute(SQL["claim_fetches"], parameters))
+        taken.append(found)
     return taken
 
 

@@ -176,6 +176,9 @@ ORDER BY resend_at LIMIT :limit
 -- name: has_due_fetches
 SELECT EXISTS (SELECT 1 FROM tasks WHERE provider = :provider AND fetch_at <= :now)
 
+-- name: drop_idle_fetches
+-- What is not to be asked about has no place in the index: there is nothing to take away.
+
 -- name: claim_fetches
 -- Asking is claimed by moving the due time past the lease, so that two pollers never ask twice.
 UPDATE tasks SET fetch_at = :lease_until, fetch_lease = :lease_until, fetched_at = :now, fetches = fetches + 1

@@ -1,7 +1,8 @@
 -- The whole PostgreSQL schema of the ledger, equal in meaning to schema.sql, which says what each column is; a test keeps
 -- the two together. What differs: a text sorts by its bytes, as keys are looked up by their beginnings; and a table that
 -- is updated much is vacuumed early. And `events` and `attempts` are partitioned by time (docs/adr/0012): so keys are
--- unique by a table of their own, what waits to be fanned out has one, too, and no foreign key points at either.
+-- unique by a table of their own, what waits to be fanned out has one, too, and no foreign key points at either. And no
+-- index of `tasks` holds what a callback changes (docs/adr/0016): so it updates a row in place, on the same page.
 --
 -- The tables lie in the first schema of the search path: that of the user's own choice.
 
@@ -41,6 +42,9 @@ CREATE TABLE tasks (
     price_microdollars   bigint,
     charged_microdollars bigint,
     pruned               bigint NOT NULL DEFAULT 0,
+    -- The state, where tasks are looked for by it; null to null where a submitted task ends.
+    stage                text COLLATE "C" GENERATED ALWAYS AS (
+        CASE WHEN state = 'pending' OR state = 'processing' THEN state END) STORED,
     -- A final state has its time and its author, any other has neither.
     CHECK ((state = 'completed' OR state = 'failed' OR state = 'cancelled' OR state = 'expired')
            = (settled_at IS NOT NULL)),
@@ -51,17 +55,35 @@ CREATE TABLE tasks (
 CREATE UNIQUE INDEX tasks_id ON tasks (id);
 CREATE UNIQUE INDEX tasks_key ON tasks (key) WHERE key IS NOT NULL;
 CREATE UNIQUE INDEX tasks_provider_id ON tasks (provider, provider_id) WHERE provider_id IS NOT NULL;
-CREATE INDEX tasks_fetch ON tasks (provider, fetch_at) WHERE fetch_at IS NOT NULL;
--- Lists and counts of open tasks: of those above, what is not submitted. The usual callback, which takes a task from
--- submitted to completed, does not touch it, and what is submitted are the others.
-CREATE INDEX tasks_fetch_other ON tasks (state, seq, provider) WHERE fetch_at IS NOT NULL AND state <> 'submitted';
 CREATE INDEX tasks_resend ON tasks (resend_at) WHERE resend_at IS NOT NULL;
-CREATE INDEX tasks_pending ON tasks (provider) WHERE state = 'pending';
-CREATE INDEX tasks_settled ON tasks (pruned, settled_at) WHERE settled_at IS NOT NULL;
+CREATE INDEX tasks_pending_provider ON tasks (provider) WHERE stage = 'pending';
+-- Lists and counts of open tasks; with `fetches`, which has those that are submitted, too.
+CREATE INDEX tasks_stage ON tasks (stage, seq, provider) WHERE stage IS NOT NULL;
+CREATE INDEX tasks_pruned ON tasks (pruned, created_at, seq);
 CREATE INDEX tasks_parent ON tasks (parent) WHERE parent IS NOT NULL;
 -- For lists; they cost a submission, and no callback: these columns never change.
 CREATE INDEX tasks_created ON tasks (created_at);
 CREATE INDEX tasks_provider ON tasks (provider, seq);
+
+-- When to ask about which task: an index of `fetch_at`, written by the triggers below. A callback that ends a task takes its
+-- row away; where another word ended it, the row stays until whoever looks for what is due takes it away.
+CREATE TABLE fetches (
+    task_seq bigint PRIMARY KEY,
+    provider text COLLATE "C" NOT NULL,
+    due_at   bigint NOT NULL
+);
+CREATE INDEX fetches_due ON fetches (provider, due_at);
+CREATE FUNCTION ringback_plan_fetch() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    INSERT INTO fetches (task_seq, provider, due_at) VALUES (NEW.seq, NEW.provider, NEW.fetch_at)
+    ON CONFLICT (task_seq) DO UPDATE SET provider = excluded.provider, due_at = excluded.due_at;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER tasks_planned AFTER INSERT ON tasks
+FOR EACH ROW WHEN (NEW.fetch_at IS NOT NULL) EXECUTE FUNCTION ringback_plan_fetch();
+CREATE TRIGGER tasks_planned_anew AFTER UPDATE OF fetch_at ON tasks
+FOR EACH ROW WHEN (NEW.fetch_at IS NOT NULL AND NEW.fetch_at IS DISTINCT FROM OLD.fetch_at)
+EXECUTE FUNCTION ringback_plan_fetch();
 
 -- What each task comes to: what the provider says that it charged; else nothing where it ended without a result (`void`);
 -- else what was expected. An end that we only presume is none here, since the task may have been bought, unless it was
@@ -303,9 +325,11 @@ INSERT INTO probe VALUES (1, 0);
 ALTER TABLE deliveries SET (
     fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000,
     autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+-- Room for each task's next version beside it; what is submitted together often ends together.
 ALTER TABLE tasks SET (
-    fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000,
+    fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000,
     autovacuum_analyze_scale_factor = 0.05);
+ALTER TABLE fetches SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
 ALTER TABLE facts SET (
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000, autovacuum_analyze_scale_factor = 0.05);
 -- Its rows are soon deleted, and what is next is found by walking past the dead ones.
