@@ -87,6 +87,7 @@ async def submit(url: str, tasks: Sequence[Task]) -> None:
     await ledger.close()
     with connected(url) as db:
         db.execute(ANSWERED)
+    settle_down(url)
 
 
 async def record_events(url: str, tasks: Sequence[Task]) -> None:
