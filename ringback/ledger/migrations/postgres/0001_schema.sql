@@ -325,9 +325,9 @@ INSERT INTO probe VALUES (1, 0);
 ALTER TABLE deliveries SET (
     fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000,
     autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
--- Room for each task's next version beside it; what is submitted together often ends together.
+-- Room for tasks' next versions beside them. Half would be room for all that a page holds, but make twice the pages of it.
 ALTER TABLE tasks SET (
-    fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000,
+    fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000,
     autovacuum_analyze_scale_factor = 0.05);
 ALTER TABLE fetches SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
 ALTER TABLE facts SET (
