@@ -1,7 +1,8 @@
 """PURE. When a courier sends what waits: at once, or together with those who are about to come.
 
 Where a commit takes no longer than what is done for it, two lists are under way, so that the scribe has the next one in
-hand while the receiver answers the last. On a disk that takes its time a second list would wait for the first one's
+hand while the receiver answers the last. The second is as large as the first: each list costs something by itself, and
+smaller ones would part the crowd in three. On a disk that takes its time a second list would wait for the first one's
 commit and then have one of its own, with half of the crowd in each: there everybody goes together, and who was just
 answered is given some time to come again. Times are seconds on a clock that only goes forward. Used by `courier`.
 """
@@ -40,7 +41,7 @@ class Gathering:
         """
         commit = self._commit_seconds
         if commit < SLOW_SECONDS or commit < TIMES * self._other_seconds:
-            return 0.0 if under_way == 0 or (under_way < LISTS and waiting >= first // 2) else None
+            return 0.0 if under_way == 0 or (under_way < LISTS and waiting >= first) else None
         if under_way:
             return None
         if waiting >= MOST_OF * self._crowd:

@@ -26,10 +26,10 @@ def test_who_comes_first_is_sent_at_once(commit_seconds: float) -> None:
 
 @pytest.mark.parametrize(
     ("waiting", "under_way", "first", "sent"),
-    [(1, 0, 0, True), (16, 1, 32, True), (15, 1, 32, False), (64, LISTS, 32, False), (1, 1, 3, True)],
+    [(1, 0, 0, True), (32, 1, 32, True), (31, 1, 32, False), (64, LISTS, 32, False), (1, 1, 1, True)],
 )
 def test_a_fast_disk_has_two_lists_in_hand(waiting: int, under_way: int, first: int, sent: bool) -> None:
-    """A second list goes as soon as it is half of the first; a third one never."""
+    """A second list goes as soon as it is as large as the first; a third one never."""
     assert gathering(SLOW_SECONDS / 2).wait_seconds(waiting, under_way, first, 100.0) == (0.0 if sent else None)
 
 
@@ -63,7 +63,7 @@ def test_the_disk_is_judged_by_many_commits() -> None:
 
 def test_where_there_is_much_to_do_beside_the_commit_two_lists_are_in_hand() -> None:
     """Then the next one is prepared and written while the receiver works, and no time of the disk is lost by it."""
-    assert gathering(SLOW, other_seconds=SLOW / TIMES + 0.0001).wait_seconds(16, 1, 32, 100.0) == 0.0
+    assert gathering(SLOW, other_seconds=SLOW / TIMES + 0.0001).wait_seconds(32, 1, 32, 100.0) == 0.0
     assert gathering(SLOW, other_seconds=SLOW / TIMES - 0.0001).wait_seconds(16, 1, 32, 100.0) is None
 
 
