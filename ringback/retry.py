@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 MINUTE = timedelta(minutes=1)
+LONGEST_ASKED = timedelta(hours=1)  # that we wait because a Retry-After says so: it may be a mistake
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

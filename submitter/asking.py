@@ -19,7 +19,7 @@ from ringback.lifecycle import is_terminal
 from ringback.model import Task, TaskState
 from ringback.outbound import Outbound
 from ringback.providers import Provider, Request, Response
-from ringback.retry import Policy, poll_delay, retry_after_seconds
+from ringback.retry import LONGEST_ASKED, Policy, poll_delay, retry_after_seconds
 from ringback.settings import Settings, variable_name
 from submitter.ending import KEY_REFUSED, TRANSIENT_4XX
 from submitter.sending import CLAIM_SLACK, Chance, Clock, utc_now
@@ -30,7 +30,6 @@ log = structlog.get_logger("ringback.poller")
 SLOWEST_AFTER_PUSH = timedelta(seconds=60)  # once a push is overdue, ask at least this often in the beginning
 BACKOFF = Policy(base_seconds=10.0, factor=2.0, cap_seconds=300.0)
 RATE_LIMIT_PAUSE = timedelta(seconds=30)  # where a 429 does not say
-LONGEST_RATE_LIMIT_PAUSE = timedelta(hours=1)
 KEY_PAUSE = timedelta(minutes=10)
 NO_KEY_PAUSE = timedelta(minutes=1)
 # A provider may not know a task yet that it has just accepted.
@@ -194,7 +193,7 @@ class Asker:
 
     def _pause_for_rate(self, lane: Lane, task: Task, response: Response) -> datetime:
         asked = retry_after_seconds(response.headers.get("retry-after"))
-        pause = RATE_LIMIT_PAUSE if asked is None else min(timedelta(seconds=asked), LONGEST_RATE_LIMIT_PAUSE)
+        pause = RATE_LIMIT_PAUSE if asked is None else min(timedelta(seconds=asked), LONGEST_ASKED)
         return self._pause(lane, task, pause)
 
     def _pause_for_key(self, lane: Lane, task: Task, status: int) -> datetime:

@@ -20,7 +20,7 @@ from ringback.ledger import Budget, Ledger, Query, Sent
 from ringback.model import Callback, Task, TaskState
 from ringback.outbound import Outbound
 from ringback.providers import Provider, get_provider
-from ringback.retry import SENDING, Policy, poll_delay
+from ringback.retry import LONGEST_ASKED, SENDING, Policy, poll_delay
 from ringback.settings import Settings
 from submitter.ending import Ending, Fate, ending_of_answer, ending_of_failure, scrub
 from submitter.expecting import Expecting
@@ -230,7 +230,7 @@ class Sender:
             at = now + timedelta(seconds=pause) + CLAIM_SLACK
         else:
             own = RESENDING.delay(max(1, task.sends + 2 - SENDING.attempts), self._chance())
-            at = now + max(own, timedelta(seconds=ending.wait_seconds or 0.0))
+            at = now + max(own, min(timedelta(seconds=ending.wait_seconds or 0.0), LONGEST_ASKED))
         return at if ending.fate is Fate.NOT_BOUGHT or self._honoured(provider, task, at) else None
 
     async def _give_up(self, task: Task, now: datetime) -> Sending:

@@ -180,10 +180,8 @@ def _locked(path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), path.stat()):
+            if os.fstat(descriptor).st_nlink:  # else whoever had it has just taken it away
                 return descriptor
-        except FileNotFoundError:  # whoever had it has just taken it away
-            pass
         except BlockingIOError:
             os.close(descriptor)
             raise StorageError("another process is storing this result right now") from None

@@ -132,6 +132,14 @@ async def test_retry_after_is_honoured_here_up_to_a_minute(tmp_path: Path) -> No
         assert (await rig.task(task)).accepted_at is not None
 
 
+async def test_retry_after_puts_a_task_off_for_an_hour_at_most(tmp_path: Path) -> None:
+    """Days are more likely a mistake than meant, and nobody would look at the task until then."""
+    async with Rig(tmp_path, answer(429, retry_after="864000")) as rig:
+        task = await rig.submitter.submit("reapi", prompt="x")
+        assert len(rig.wire.requests) == 1
+        assert task.resend_at == START + timedelta(hours=1)
+
+
 async def test_the_poller_waits_longer_after_each_sending(tmp_path: Path) -> None:
     """A provider that is down for hours is not asked every second."""
     async with Rig(tmp_path, answer(503)) as rig:
