@@ -252,14 +252,15 @@ CREATE TABLE expectations (
     PRIMARY KEY (provider, model)
 ) STRICT, WITHOUT ROWID;
 
--- The processes that were seen lately. A worker silent for 30 s is dead, and its deliveries come back.
+-- The processes that were seen lately. A worker that is silent until `dead_at` is dead, and its deliveries come back.
 CREATE TABLE processes (
     id         TEXT PRIMARY KEY,
     role       TEXT NOT NULL CHECK (role = 'worker' OR role = 'poller'),
     host       TEXT NOT NULL,
     pid        INTEGER NOT NULL,
     started_at INTEGER NOT NULL,
-    seen_at    INTEGER NOT NULL
+    seen_at    INTEGER NOT NULL,
+    dead_at    INTEGER NOT NULL  -- where it is not seen again, by its own heartbeat
 ) STRICT;
 
 -- The secrets behind our callback URLs, by fingerprint: a process without the newest one refuses to start.

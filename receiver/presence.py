@@ -16,11 +16,10 @@ import structlog
 
 from receiver.handlers import Handlers
 from ringback.errors import LedgerUnavailable
-from ringback.ledger import Process, Registration, WorkerLedger, beat_from_thread
+from ringback.ledger import Process, Registration, WorkerLedger, beat_from_thread, silence_of
 from ringback.model import Delivery, DeliveryState
 from ringback.settings import Settings
 
-BEATS_UNTIL_DEAD = 6
 LAST_BEAT_SECONDS = 5.0  # how long to wait, at the end, for a beat that is on its way
 
 log = structlog.get_logger()
@@ -44,8 +43,8 @@ class Presence:
             for h in handlers
         }
         self._clock = clock
-        self._patience = BEATS_UNTIL_DEAD * timedelta(seconds=settings.heartbeat_seconds)
-        self.process = _process(name, clock())
+        self._patience = silence_of(settings.heartbeat_seconds)
+        self.process = _process(name, clock(), self._patience)
         self.announced = False
 
     async def announce(self) -> None:
@@ -108,8 +107,8 @@ class Presence:
                 log.error("delivery.discarded", error=delivery.reason, **fields)
 
 
-def _process(name: str | None, now: datetime) -> Process:
+def _process(name: str | None, now: datetime, silence: timedelta) -> Process:
     host = socket.gethostname()
     # Never the same id twice: a successor under the id of a dead worker would keep its deliveries running for ever.
     identity = f"{name or f'{host}-{os.getpid()}'}-{secrets.token_hex(4)}"
-    return Process(id=identity, role="worker", host=host, pid=os.getpid(), started_at=now)
+    return Process(id=identity, role="worker", host=host, pid=os.getpid(), started_at=now, silence=silence)

@@ -17,7 +17,7 @@ import structlog
 
 from ringback.errors import LedgerError, RingbackError, SettingsError
 from ringback.intake import Intake
-from ringback.ledger import Ledger, Process
+from ringback.ledger import Ledger, Process, silence_of
 from ringback.model import DeliveryState, Task, new_id
 from ringback.outbound import Outbound
 from ringback.settings import Settings
@@ -31,7 +31,6 @@ log = structlog.get_logger("ringback.poller")
 
 ROUND_SECONDS = 1.0
 IDLE_SECONDS = 1.0
-DEAD_AFTER_BEATS = 6
 LOOKED_AT = 200  # sendings that are due, per round
 AFTER_TROUBLE = timedelta(seconds=30)
 
@@ -68,6 +67,7 @@ class Poller:
             host=socket.gethostname(),
             pid=os.getpid(),
             started_at=started_at,
+            silence=silence_of(settings.heartbeat_seconds),
         )
         self._beaten_at: datetime | None = None
         self._seen = 0
@@ -149,8 +149,8 @@ class Poller:
         return started
 
     async def _beat(self, now: datetime, *, leaving: bool = False) -> None:
-        dead = timedelta(seconds=self._settings.heartbeat_seconds * DEAD_AFTER_BEATS)
-        for delivery in await self._ledger.beat(self._process, now, now - dead, leaving=leaving):
+        dead_before = now - self._process.silence
+        for delivery in await self._ledger.beat(self._process, now, dead_before, leaving=leaving):
             if delivery.state is DeliveryState.DISCARDED:  # no worker will ever tell of it
                 fields = {"delivery": delivery.id, "event_id": delivery.event_id, "handler": delivery.handler}
                 log.error("delivery.discarded", error=delivery.reason, **fields)

@@ -38,7 +38,7 @@ from ringback.ledger.results import (
 )
 from ringback.ledger.retention import Keep, Prune, Pruned
 from ringback.ledger.sqlite import SqliteLedger, heart
-from ringback.ledger.turns import Keyless, Process, Rate, Registration, Settled, Share, Turn, Turned, Work
+from ringback.ledger.turns import Keyless, Process, Rate, Registration, Settled, Share, Turn, Turned, Work, silence_of
 from ringback.ledger.upkeep import require_driver
 from ringback.ledger.wire import Order
 from ringback.model import Delivery
@@ -112,6 +112,7 @@ __all__ = [
     "fits",
     "open_ledger",
     "runs_alone",
+    "silence_of",
 ]
 
 

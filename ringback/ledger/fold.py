@@ -93,7 +93,7 @@ def _introduces(arrival: Arrival) -> bool:
 
 
 class Fold:
-    """One batch in the making. Fill `tasks`, `events` and `waiting`, then call `run`."""
+    """One batch in the making: `resolve` the arrivals, let it `know` their events, then `run`."""
 
     def __init__(
         self, tasks: Iterable[TaskRow], waiting: frozenset[str], dedup: timedelta, strays: Mapping[str, int]

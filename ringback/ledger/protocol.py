@@ -231,6 +231,8 @@ class WorkerLedger(Protocol):
     ) -> Sequence[Delivery]:
         """Tell that the process lives (or leaves) and which handlers it has code for; take from silent workers.
 
+        Silent is who was not seen since `dead_before`, nor within its own `silence`.
+
         Gives the deliveries that lapsed, as they stand now: pending again, or discarded. `beat_from_thread` does the
         same for a worker whose event loop may be blocked.
         """

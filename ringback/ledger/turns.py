@@ -23,6 +23,7 @@ class Registration(Struct, frozen=True, kw_only=True):
     since: datetime | None = None  # when it is registered for the first time: it is owed past events, from here on
 
 
+BEATS_UNTIL_DEAD = 6
 NO_HANDLERS: Mapping[str, Registration] = MappingProxyType({})
 
 
@@ -34,6 +35,12 @@ class Process(Struct, frozen=True, kw_only=True):
     host: str
     pid: int
     started_at: datetime
+    silence: timedelta = timedelta()  # it may be silent for so long, even where others count on more frequent beats
+
+
+def silence_of(heartbeat_seconds: float) -> timedelta:
+    """Tell how long a process that beats so often may be silent until it counts as dead."""
+    return timedelta(seconds=BEATS_UNTIL_DEAD * heartbeat_seconds)
 
 
 class Rate(Struct, frozen=True, kw_only=True):

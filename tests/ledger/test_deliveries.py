@@ -1,9 +1,11 @@
 """Fanning out, claiming, settling and lapsing: at least one run per event and handler, behind a fence."""
 
 import asyncio
+from datetime import timedelta
 from functools import partial
 
 import pytest
+from msgspec import structs
 
 from ringback.errors import LedgerRejected
 from ringback.ledger import Ledger, Pattern, Query, Registration, Turned, beat_from_thread
@@ -194,6 +196,20 @@ async def test_silent_worker_loses_what_it_holds(ledger: Ledger) -> None:
     assert {process.id for process in (await ledger.summary(at(50))).processes} == {"w2", "w3"}
     await ledger.beat(worker("w4"), at(200), at(170))
     assert {process.id for process in (await ledger.summary(at(50))).processes} == {"w4"}
+
+
+async def test_a_worker_may_be_silent_as_long_as_its_own_heartbeats_take(ledger: Ledger) -> None:
+    """One that beats seldom is not dead because others beat often: its deliveries stay with it, and it is shown."""
+    await owed(ledger)
+    seldom = structs.replace(worker(), silence=timedelta(seconds=360))
+    await ledger.beat(seldom, NOW, LONG_AGO)
+    assert len((await claims(ledger, seldom, {"h": 1}, at(9), 1)).works) == 1
+    assert await ledger.beat(worker("w2"), at(360), at(330)) == []
+    assert set(await ledger.processes(at(360))) == {seldom, worker("w2")}
+    assert len(await ledger.beat(worker("w2"), at(361), at(331))) == 1
+    assert await ledger.processes(at(361)) == (worker("w2"),)
+    await ledger.beat(worker("w2"), at(421), at(391))
+    assert {process.id for process in (await ledger.summary(at(50))).processes} == {"w2"}
 
 
 async def test_next_due_tells_of_whatever_waits(ledger: Ledger) -> None:

@@ -92,7 +92,7 @@ SELECT provider || ' ' || reason || ' ' || day AS label, provider, reason, day, 
 SELECT provider || ' ' || model AS label, provider, model, count, median, p95, learned_at FROM expectations
 
 -- name: processes
-SELECT id AS label, id, role, host, pid, started_at, seen_at FROM processes
+SELECT id AS label, id, role, host, pid, started_at, seen_at, dead_at FROM processes
 
 -- name: url_keys
 SELECT fingerprint AS label, rowid AS seq, fingerprint, first_seen_at FROM url_keys

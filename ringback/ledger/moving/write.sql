@@ -90,7 +90,7 @@ COPY rejections (provider, reason, day, count) FROM STDIN
 COPY expectations (provider, model, count, median, p95, learned_at) FROM STDIN
 
 -- name: processes
-COPY processes (id, role, host, pid, started_at, seen_at) FROM STDIN
+COPY processes (id, role, host, pid, started_at, seen_at, dead_at) FROM STDIN
 
 -- name: url_keys
 COPY url_keys (seq, fingerprint, first_seen_at) FROM STDIN

@@ -248,4 +248,4 @@ SELECT fingerprint FROM url_keys ORDER BY first_seen_at DESC, seq DESC
 SELECT name, seen_at FROM handlers ORDER BY name
 
 -- name: processes
-SELECT * FROM processes WHERE seen_at >= %(since)s ORDER BY role, started_at
+SELECT * FROM processes WHERE seen_at >= %(since)s OR dead_at >= %(now)s ORDER BY role, started_at

@@ -48,9 +48,9 @@ UPDATE deliveries SET parked = 0 WHERE seq IN (
     FROM jsonb_array_elements(%(keys)s))
 
 -- name: upsert_process
-INSERT INTO processes (id, role, host, pid, started_at, seen_at)
-VALUES (%(id)s, %(role)s, %(host)s, %(pid)s, %(started_at)s, %(now)s)
-ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
+INSERT INTO processes (id, role, host, pid, started_at, seen_at, dead_at)
+VALUES (%(id)s, %(role)s, %(host)s, %(pid)s, %(started_at)s, %(now)s, %(dead_at)s)
+ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, dead_at = excluded.dead_at
 
 -- name: forget_process
 DELETE FROM processes WHERE id = %(id)s
@@ -76,7 +76,7 @@ ON CONFLICT (name) DO UPDATE SET
 SELECT d.seq, d.attempts, d.lapses, h.attempts, d.attempt, d.begun, d.worker, d.started_at, d.handler, d.key
 FROM deliveries d LEFT JOIN handlers h ON h.name = d.handler
 WHERE d.state = 'running' AND NOT EXISTS (
-    SELECT 1 FROM processes p WHERE p.id = d.worker AND p.seen_at >= %(dead_before)s)
+    SELECT 1 FROM processes p WHERE p.id = d.worker AND (p.seen_at >= %(dead_before)s OR p.dead_at >= %(now)s))
 ORDER BY d.seq
 FOR UPDATE OF d SKIP LOCKED
 
@@ -95,4 +95,4 @@ WHERE d.seq = ANY (ARRAY(SELECT json_array_elements_text(%(deliveries)s)::bigint
 
 -- name: forget_dead
 -- A minute later than they count as dead: people are still shown when somebody was last seen.
-DELETE FROM processes WHERE seen_at < %(dead_before)s - 60000000
+DELETE FROM processes WHERE seen_at < %(dead_before)s - 60000000 AND dead_at < %(now)s - 60000000

@@ -1,7 +1,7 @@
 """What operators do: look up what is meant on the reading connection, then do a small step of it in the writer's.
 
 So a filter that walks through a large table never holds up callbacks, and what a worker did in between is respected.
-Called by `SqliteLedger.act`.
+Called by `Methods.act`, on both engines.
 """
 
 import sqlite3

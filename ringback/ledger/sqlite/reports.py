@@ -150,8 +150,9 @@ def awaited(db: sqlite3.Connection, _: Awaited) -> Mapping[str, int]:
 
 
 def processes(db: sqlite3.Connection, now: datetime) -> tuple[Process, ...]:
-    """List the processes that were seen within the last minute."""
-    return tuple(rows.process(row) for row in _rows(db, "processes", since=microseconds(now - timedelta(minutes=1))))
+    """List the processes that were seen within the last minute, or may still be silent."""
+    since = microseconds(now - timedelta(minutes=1))
+    return tuple(rows.process(row) for row in _rows(db, "processes", since=since, now=microseconds(now)))
 
 
 def tuples(db: sqlite3.Connection, query: str, **parameters: Any) -> list[tuple[Any, ...]]:

@@ -246,4 +246,4 @@ SELECT fingerprint FROM url_keys ORDER BY first_seen_at DESC, rowid DESC
 SELECT name, seen_at FROM handlers ORDER BY name
 
 -- name: processes
-SELECT * FROM processes WHERE seen_at >= :since ORDER BY role, started_at
+SELECT * FROM processes WHERE seen_at >= :since OR dead_at >= :now ORDER BY role, started_at

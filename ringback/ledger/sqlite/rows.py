@@ -3,7 +3,7 @@
 import re
 import sqlite3
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
@@ -307,5 +307,10 @@ def step(row: sqlite3.Row) -> DoneStep:
 def process(row: sqlite3.Row) -> Process:
     """Read a worker or poller."""
     return Process(
-        id=row["id"], role=row["role"], host=row["host"], pid=row["pid"], started_at=moment(row["started_at"])
+        id=row["id"],
+        role=row["role"],
+        host=row["host"],
+        pid=row["pid"],
+        started_at=moment(row["started_at"]),
+        silence=timedelta(microseconds=row["dead_at"] - row["seen_at"]),
     )

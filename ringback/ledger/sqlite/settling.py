@@ -120,12 +120,13 @@ def _beat(
     else:
         values = {name: getattr(process, name) for name in ("id", "role", "host", "pid")}
         times = {"started_at": microseconds(process.started_at), "now": microseconds(now)}
+        times["dead_at"] = microseconds(now + process.silence)
         db.execute(SQL["upsert_process"], values | times)
     if handlers:
         data = [_registered(name, found) for name, found in handlers.items()]
         db.execute(SQL["lock_new_handlers"], {"rows": rows.text(data)})
         db.execute(SQL["upsert_handlers"], {"rows": rows.text(data), "now": microseconds(now)})
-    dead = {"dead_before": microseconds(dead_before)}
+    dead = {"dead_before": microseconds(dead_before), "now": microseconds(now)}
     lapsed = db.execute(SQL["lapsed_deliveries"], dead).fetchall()
     if lapsed:
         _lapse(db, lapsed, now)

@@ -32,9 +32,9 @@ UPDATE deliveries SET parked = 0 WHERE seq IN (
     FROM json_each(:keys))
 
 -- name: upsert_process
-INSERT INTO processes (id, role, host, pid, started_at, seen_at)
-VALUES (:id, :role, :host, :pid, :started_at, :now)
-ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
+INSERT INTO processes (id, role, host, pid, started_at, seen_at, dead_at)
+VALUES (:id, :role, :host, :pid, :started_at, :now, :dead_at)
+ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, dead_at = excluded.dead_at
 
 -- name: forget_process
 DELETE FROM processes WHERE id = :id
@@ -56,7 +56,7 @@ ON CONFLICT (name) DO UPDATE SET
 SELECT d.seq, d.attempts, d.lapses, h.attempts, d.attempt, d.begun, d.worker, d.started_at, d.handler, d.key
 FROM deliveries d LEFT JOIN handlers h ON h.name = d.handler
 WHERE d.state = 'running' AND NOT EXISTS (
-    SELECT 1 FROM processes p WHERE p.id = d.worker AND p.seen_at >= :dead_before)
+    SELECT 1 FROM processes p WHERE p.id = d.worker AND (p.seen_at >= :dead_before OR p.dead_at >= :now))
 
 -- name: lapse_deliveries
 UPDATE deliveries SET
@@ -71,4 +71,4 @@ WHERE d.seq IN (SELECT value FROM json_each(:deliveries)) ORDER BY d.due_at, d.s
 
 -- name: forget_dead
 -- A minute later than they count as dead: people are still shown when somebody was last seen.
-DELETE FROM processes WHERE seen_at < :dead_before - 60000000
+DELETE FROM processes WHERE seen_at < :dead_before - 60000000 AND dead_at < :now - 60000000

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_KEYS = 100  # of a set; providers publish one to three
 MAX_KEY_ID = 200
 SAMPLE_USER = "ringback"  # stands in for an account of the provider where we sign
-PUBLIC_BYTES = PRIVATE_BYTES = 32
+PUBLIC_BYTES = 32
 SIGNATURE_BYTES = 64
 
 # The points of order 1, 2, 4 and 8 in every encoding, without the sign bit. For such a key, all zeros among them,

@@ -296,14 +296,15 @@ CREATE TABLE expectations (
     PRIMARY KEY (provider, model)
 );
 
--- The processes that were seen lately. A worker silent for 30 s is dead, and its deliveries come back.
+-- The processes that were seen lately. A worker that is silent until `dead_at` is dead, and its deliveries come back.
 CREATE TABLE processes (
     id         text COLLATE "C" PRIMARY KEY,
     role       text COLLATE "C" NOT NULL CHECK (role = 'worker' OR role = 'poller'),
     host       text COLLATE "C" NOT NULL,
     pid        bigint NOT NULL,
     started_at bigint NOT NULL,
-    seen_at    bigint NOT NULL
+    seen_at    bigint NOT NULL,
+    dead_at    bigint NOT NULL
 );
 
 -- The secrets behind our callback URLs, by fingerprint: a process without the newest one refuses to start.
