@@ -57,7 +57,6 @@ POISON = {
     "nul after a backslash": lambda: fact(COMPLETED, "task_bad", "p-bad", event_id="a\\\0b"),
     "progress": lambda: fact(PROCESSING, "task_bad", "p-bad", progress=101),
     "31 digits": lambda: fact(PROCESSING, "task_bad", "p-bad", progress=10**30),
-    "no event": lambda: fact(TaskState.PENDING, "task_bad", "p-bad"),
 }
 
 
@@ -289,7 +288,7 @@ def test_abandoned_wait_lets_go(tmp_path: Path) -> None:
 
 async def test_functions_run_in_the_connections_thread(ledger: SqliteLedger) -> None:
     """The driver still runs any function in its own thread, and hands back results and errors; see thread.py."""
-    connection = ledger._reader
+    connection = ledger._reader.connection
 
     def where(db: sqlite3.Connection, *, fail: bool = False) -> int:
         assert db.in_transaction is False

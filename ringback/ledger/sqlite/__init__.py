@@ -18,6 +18,7 @@ from ringback.ledger import schema
 from ringback.ledger.sqlite.commits import SqliteCommits, trouble
 from ringback.ledger.sqlite.lock import FileLock
 from ringback.ledger.sqlite.methods import Methods
+from ringback.ledger.sqlite.reader import Reader
 from ringback.ledger.sqlite.thread import in_thread
 from ringback.ledger.sqlite.writer import Writer
 
@@ -44,9 +45,7 @@ READER_SETUP = "PRAGMA query_only = 1; PRAGMA wal_autocheckpoint = 0; PRAGMA bus
 class SqliteLedger(Methods):
     """See `protocol.Ledger` for what each method promises."""
 
-    def __init__(
-        self, lock: FileLock, connection: aiosqlite.Connection, reader: aiosqlite.Connection, dedup: timedelta
-    ) -> None:
+    def __init__(self, lock: FileLock, connection: aiosqlite.Connection, reader: Reader, dedup: timedelta) -> None:
         super().__init__(dedup)
         self._lock = lock
         self._connection = connection
@@ -79,14 +78,14 @@ class SqliteLedger(Methods):
             if isinstance(error, sqlite3.Error):
                 raise unopened(path, error) from error
             raise
-        return cls(lock, connection, reader, timedelta(days=dedup_days))
+        return cls(lock, connection, Reader(reader), timedelta(days=dedup_days))
 
     async def close(self) -> None:
         """Finish what was begun, then let go of the database."""
         if self._closed:
             return
         await self._stop_watching()
-        await close_locked(self._reader, self._lock)
+        await close_locked(self._reader.connection, self._lock)
         await self._writer.close()
         await close_locked(self._connection, self._lock)
         self._lock.close()
@@ -116,11 +115,7 @@ class SqliteLedger(Methods):
     async def _read(self, function: Callable[..., Answer], *arguments: Any) -> Answer:
         if self._closed:
             raise LedgerUnavailable("the ledger is closed")
-        try:
-            answer = await in_thread(self._reader, function, *arguments)
-        except sqlite3.Error as error:
-            raise trouble(error) or LedgerError(f"the ledger cannot be read ({error})") from error
-        return answer
+        return await self._reader.read(function, *arguments)
 
 
 def _checked_place(path: Path, create: bool) -> Path:
