@@ -209,7 +209,7 @@ class Sender:
             resend_at=resend_at,
             release=ending.fate is Fate.NOT_BOUGHT,
         )
-        saved = await self._store(sent)
+        saved = await self._store(task, sent)
         sending = Sending(task=saved, ending=ending, pause_seconds=pause if saved.resend_at else None)
         _tell(sending)
         return sending
@@ -237,25 +237,42 @@ class Sender:
         """Keep a doubtful task as it is: its idempotency window has passed, so nobody may send it again."""
         note = f"{task.send_note or 'no answer was seen'}; too late to send it again"
         sent = Sent(task_id=task.id, sent_at=task.sent_at or now, now=now, note=note)
-        saved = await self._store(sent)
+        saved = await self._store(task, sent)
         log.warning("submission.unknown_end", task=task.id, provider=task.provider, note=note)
         return Sending(task=saved)
 
-    async def _store(self, sent: Sent) -> Task:
+    async def _store(self, task: Task, sent: Sent) -> Task:
         """Save with patience: this answer is paid for and will not come again."""
-        for attempt in range(1, SAVING.attempts):
+        provider_id = sent.reading.provider_id if sent.reading else None
+        names = {"task": task.id, "provider": task.provider, "provider_id": provider_id}
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 return await self._ledger.save_send(sent)
             except LedgerUnavailable as error:
-                log.warning("submission.save_delayed", task=sent.task_id, error=str(error))
+                if attempt >= SAVING.attempts:
+                    log.error("submission.save_failed", **names, error=str(error))  # noqa: TRY400 -- expected
+                    if provider_id is None:
+                        raise
+                    raise LedgerUnavailable(_unsaved(task, provider_id, error)) from error
+                # With the id from the first try on: whoever stops us now would lose it.
+                log.warning("submission.save_delayed", **names, error=str(error))
                 await self._pause(SAVING.delay(attempt, self._chance()).total_seconds())
             except LedgerRejected as error:
                 if sent.reading is None:
                     raise
                 # Another task holds this id: sending again would not change that.
-                log.warning("submission.unsaved", task=sent.task_id, provider_id=sent.reading.provider_id)
+                log.warning("submission.unsaved", **names)
                 sent = replace(sent, reading=None, callback=None, fetch_at=None, note=str(error))
-        return await self._ledger.save_send(sent)
+
+
+def _unsaved(task: Task, provider_id: str, error: LedgerUnavailable) -> str:
+    """Say what is paid for and not on record; this is the last place where the provider's id is told."""
+    return (
+        f"{task.provider} accepted {task.id} as {provider_id}, and that could not be stored: {error}; keep that id and "
+        f"ask {task.provider} by it, since submitting it anew may buy a second one"
+    )
 
 
 def _tell(sending: Sending) -> None:

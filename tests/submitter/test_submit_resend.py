@@ -250,6 +250,41 @@ async def test_an_answer_that_cannot_be_saved_at_once_is_saved_later(
         assert (await rig.submitter.submit("reapi", prompt="x")).provider_id == "task_r1"
 
 
+async def test_an_answer_that_cannot_be_saved_at_all_is_told_with_its_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The video is paid for, and without the provider's id nobody could find it again."""
+
+    async def never(_: Sent) -> Task:
+        raise LedgerUnavailable("the disk is full")
+
+    async with Rig(tmp_path, accepted("reapi")) as rig:
+        monkeypatch.setattr(rig.ledger, "save_send", never)
+        with capture_logs() as logs, pytest.raises(LedgerUnavailable, match=r"reapi accepted .* as task_r1") as caught:
+            await rig.submitter.submit("reapi", prompt="x")
+        (task,) = await rig.ledger.tasks(Query())
+    assert "the disk is full; keep that id" in str(caught.value)
+    assert task.id in str(caught.value)
+    told = [line for line in logs if line["event"].startswith("submission.")]
+    assert [line["event"] for line in told] == ["submission.save_delayed"] * 5 + ["submission.save_failed"]
+    assert {(line["task"], line["provider"], line["provider_id"]) for line in told} == {(task.id, "reapi", "task_r1")}
+    assert told[-1]["log_level"] == "error"
+
+
+async def test_an_answer_without_an_id_that_cannot_be_saved_is_the_ledgers_own_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was told that could be kept, so nothing is said of an id."""
+
+    async def never(_: Sent) -> Task:
+        raise LedgerUnavailable("the disk is full")
+
+    async with Rig(tmp_path, answer(500)) as rig:
+        monkeypatch.setattr(rig.ledger, "save_send", never)
+        with pytest.raises(LedgerUnavailable, match=r"^the disk is full$"):
+            await rig.submitter.submit("reapi", prompt="x")
+
+
 async def test_an_id_that_another_task_holds_ends_as_unknown(tmp_path: Path) -> None:
     """A provider that gives one id twice cannot make us send again and again."""
     async with Rig(tmp_path, accepted("qingbo")) as rig:
