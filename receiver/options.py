@@ -19,6 +19,7 @@ MOST_ATTEMPTS = 1_000_000
 MOST_FACTOR = 1_000
 MOST_AT_ONCE = 1_000_000
 KEY_CHARS = 200
+MOST_KEY_BITS = 4 * KEY_CHARS  # of a whole number; a digit has fewer
 MOST_SINCE = timedelta(days=36_500)
 PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 RATE = re.compile(r"(\d{1,7})\s*/\s*(s|sec|second|m|min|minute|h|hour|d|day)")
@@ -147,11 +148,14 @@ def read_key(handler: str, key: Any) -> str | None:
     """
     if key is None:
         return None
-    if isinstance(key, int) and not isinstance(key, bool):
-        return str(key)
-    if isinstance(key, str) and 0 < len(key) <= KEY_CHARS and key.isprintable():
-        return key
+    whole = isinstance(key, int) and not isinstance(key, bool)
+    # Python itself refuses to write a number of some thousand digits down, also in an error.
+    huge = whole and key.bit_length() > MOST_KEY_BITS
+    text = str(key) if whole and not huge else key
+    if isinstance(text, str) and 0 < len(text) <= KEY_CHARS and text.isprintable():
+        return text
+    given = f"a whole number of {key.bit_length()} bits" if huge else f"{key!r:.80}"
     raise HandlersError(
-        f"{handler}: key= gave {key!r:.80}; expected None, a whole number, or a printable text of 1 to {KEY_CHARS} "
+        f"{handler}: key= gave {given}; expected None, or a whole number or printable text of 1 to {KEY_CHARS} "
         "characters"
     )

@@ -125,16 +125,48 @@ def test_keys(key: Callable[[Event], Any]) -> None:
     assert declared().key_of(view()) is None
 
 
-@pytest.mark.parametrize(("given", "key"), [("a", "a"), (7, "7"), (-7, "-7"), ("ü" * 200, "ü" * 200), (None, None)])
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ("a", "a"),
+        (7, "7"),
+        (-7, "-7"),
+        ("ü" * 200, "ü" * 200),
+        (10**200 - 1, "9" * 200),
+        (1 - 10**199, "-" + "9" * 199),
+        (None, None),
+    ],
+)
 def test_good_keys(given: Any, key: str | None) -> None:
     """A key is a text or a whole number; None means none."""
     assert read_key("h", given) == key
 
 
-@pytest.mark.parametrize("given", ["", "x" * 201, "a\nb", "a\0", "\ud800", True, 1.0, b"a", ["a"], object()])
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "x" * 201,
+        "a\nb",
+        "a\0",
+        "\ud800",
+        True,
+        1.0,
+        b"a",
+        ["a"],
+        object(),
+        10**200,
+        -(10**199),
+        256**1500,
+        10**9999,
+    ],
+    ids=lambda given: type(given).__name__,
+)
 def test_bad_keys(given: Any) -> None:
     """What cannot be stored, or shown, or is no key at all, is refused with what was expected."""
-    with pytest.raises(HandlersError, match=r"^h: key= gave .*; expected None, a whole number, or a printable text"):
+    with pytest.raises(
+        HandlersError, match=r"^h: key= gave .*; expected None, or a whole number or printable text of 1"
+    ):
         read_key("h", given)
 
 
