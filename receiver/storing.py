@@ -15,8 +15,8 @@ from receiver.event import Event
 from receiver.handlers import Handler
 from receiver.outcomes import Discard, Retry, Snooze
 from ringback.errors import DownloadExpired, DownloadInterrupted, DownloadRefused, NotFound, RingbackError
-from ringback.ledger import STORE_RESULTS, Pattern
-from ringback.model import EventType, Result
+from ringback.ledger import STORE_RESULTS, Pattern, url_ends_at
+from ringback.model import EventType
 from ringback.results.keeper import Keeper, Wanted
 from ringback.retry import Policy
 from ringback.settings import Settings
@@ -111,18 +111,16 @@ class Storing:
         """
         assert event.task is not None  # noqa: S101 -- looked at before
         found = [
-            (Wanted(event_id=event.id, task=event.task, position=place, result=result), self._ends_at(event, result))
+            (
+                Wanted(event_id=event.id, task=event.task, position=place, result=result),
+                url_ends_at(result, event.received_at),
+            )
             for place, result in enumerate(event.results)
             if result.stored_url is None
         ]
         found.sort(key=lambda item: (item[1], item[0].position))
         first = (event.attempt - 1) % len(found) if found else 0
         return found[first:] + found[:first]
-
-    def _ends_at(self, event: Event, result: Result) -> datetime:
-        provider = self._settings.catalogue.get(event.provider)
-        life = provider.result_life if provider else timedelta(hours=24)
-        return result.expires_at or event.received_at + life
 
     async def _conclude(self, event: Event, failures: list[Failure], *, put_off: bool) -> None:
         """Say what follows; `put_off`: there are others that were not tried this time."""

@@ -35,6 +35,7 @@ from ringback.ledger.results import (
     ResultCounts,
     ResultRow,
     runs_alone,
+    url_ends_at,
 )
 from ringback.ledger.retention import Keep, Prune, Pruned
 from ringback.ledger.sqlite import SqliteLedger, heart
@@ -113,6 +114,7 @@ __all__ = [
     "open_ledger",
     "runs_alone",
     "silence_of",
+    "url_ends_at",
 ]
 
 

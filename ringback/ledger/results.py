@@ -12,7 +12,7 @@ from ringback import lifecycle
 from ringback.model import Result
 
 STORE_RESULTS = "ringback.store_results"  # the built-in handler
-LIFE_UNKNOWN = timedelta(hours=24)  # of a URL whose end nobody told, from when its event was received
+LIFE_UNKNOWN = timedelta(hours=24)  # of a URL whose end neither the provider nor our reading of it tells
 EXPIRES_SOON = timedelta(hours=1)
 
 
@@ -22,6 +22,11 @@ def runs_alone(handler: str, lapses: int) -> bool:
     Our own handler is under no suspicion, and may take half an hour in which everybody else's would wait.
     """
     return handler != STORE_RESULTS and lifecycle.runs_alone(lapses)
+
+
+def url_ends_at(result: Result, received_at: datetime) -> datetime:
+    """Say when a result's URL ends: as told, else supposed, from when its event was received."""
+    return result.expires_at or received_at + LIFE_UNKNOWN
 
 
 class KeptResult(Struct, frozen=True, kw_only=True):

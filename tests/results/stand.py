@@ -64,16 +64,23 @@ class Stand:
         both = (handlers or Handlers()).plus(storing.handler())
         return Worker(self.settings, self.ledger, both, clock=lambda: self.now[0])
 
-    async def completed(self, *urls: str, life: timedelta = timedelta(hours=24), kind: str = "video") -> Wanted:
-        """Have a task completed with these results; gives the first of them."""
+    async def completed(
+        self,
+        *urls: str,
+        life: timedelta | None = timedelta(hours=24),
+        kind: str = "video",
+        provider: str = "qingbo",
+    ) -> Wanted:
+        """Have a task completed with these results; gives the first of them. With no `life`, nobody tells their end."""
         now = self.now[0]
-        task = Task(id=new_id("task", now), provider="qingbo", created_at=now)
+        task = Task(id=new_id("task", now), provider=provider, created_at=now)
         await self.ledger.add_task(task)
-        found = tuple(Result(kind=kind, url=url, expires_at=now + life) for url in urls)
+        until = None if life is None else now + life
+        found = tuple(Result(kind=kind, url=url, expires_at=until) for url in urls)
         receipt = await self.ledger.record(
             Arrival(
                 kind=Kind.FACT,
-                provider="qingbo",
+                provider=provider,
                 source=Source.CALLBACK,
                 trust=Trust.TOKEN,
                 task_id=task.id,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from receiver import Event, Handlers
 from receiver.storing import PATIENCE, Failure, Storing
@@ -176,6 +177,21 @@ async def test_an_expired_url_is_tried_until_its_end_and_then_given_up(tmp_path:
         assert owed.delivery.state is DeliveryState.DISCARDED
         assert "answered 404" in (owed.delivery.reason or "")
         assert stand.left() == []
+
+
+async def test_an_end_that_nobody_told_is_one_for_the_ledger_and_for_storing(tmp_path: Path) -> None:
+    """A provider's other results may end sooner: what is listed as alive is not given up."""
+    async with standing(tmp_path) as stand, serving(whole(b"no", 404)) as site:
+        await stand.completed(url_of(site), life=None, kind="file", provider="minimax")
+        (row,) = await stand.rows()
+        for after, state in ((-60, DeliveryState.PENDING), (1, DeliveryState.DISCARDED)):
+            stand.now[0] = row.expires_at + timedelta(seconds=after)
+            with capture_logs() as logs:
+                await work(stand.worker())
+            (told,) = (line["expires_at"] for line in logs if line["event"] == "result.not_stored")
+            assert told == row.expires_at.isoformat()
+            (owed,) = await of(stand.ledger)
+            assert owed.delivery.state is state
 
 
 async def test_a_fresh_url_saves_what_has_expired(tmp_path: Path) -> None:

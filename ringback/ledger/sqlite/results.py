@@ -5,7 +5,6 @@
 
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -14,13 +13,13 @@ from msgspec import structs
 from ringback.ledger.queries import load
 from ringback.ledger.results import (
     EXPIRES_SOON,
-    LIFE_UNKNOWN,
     STORE_RESULTS,
     CountResults,
     KeptResult,
     ListResults,
     ResultCounts,
     ResultRow,
+    url_ends_at,
 )
 from ringback.ledger.sqlite import rows
 from ringback.model import Event, Result, microseconds, moment
@@ -61,13 +60,9 @@ def ends(db: sqlite3.Connection, events: Collection[int], *, last: bool) -> dict
     choose = max if last else min
     found = db.execute(SQL["lives_of_events"], {"events": rows.text(list(events))})
     return {
-        seq: choose((microseconds(_end(result, received_at)) for result in _results(results)), default=0)
+        seq: choose((microseconds(url_ends_at(result, moment(received_at))) for result in _results(results)), default=0)
         for seq, received_at, results in found
     }
-
-
-def _end(result: Result, received_at: int) -> datetime:
-    return result.expires_at or moment(received_at) + LIFE_UNKNOWN
 
 
 def unstored(db: sqlite3.Connection, events: Collection[int], now: int) -> set[int]:
@@ -136,7 +131,7 @@ def _rows(db: sqlite3.Connection, found: Sequence[Sequence[Any]]) -> list[Result
             provider=provider,
             position=position,
             result=_told(result, kept.get((seq, position))),
-            expires_at=_end(result, received_at),
+            expires_at=url_ends_at(result, moment(received_at)),
             kept=kept.get((seq, position)),
         )
         for seq, event_id, task_id, provider, received_at, results in found
