@@ -22,6 +22,7 @@ from ringback.providers import Provider, Request, Response
 from ringback.retry import LONGEST_ASKED, Policy, poll_delay, retry_after_seconds
 from ringback.settings import Settings, variable_name
 from submitter.ending import KEY_REFUSED, TRANSIENT_4XX
+from submitter.inquiring import MOST_PARTS, read_about
 from submitter.sending import CLAIM_SLACK, Chance, Clock, utc_now
 from submitter.silence import PushWatch
 
@@ -36,7 +37,6 @@ NO_KEY_PAUSE = timedelta(minutes=1)
 MISSES_ALLOWED = 3
 YOUNG = timedelta(minutes=10)
 REMEMBERED = 10_000
-MOST_PARTS = 3  # of one answer
 
 
 @dataclass(slots=True, eq=False)
@@ -159,13 +159,11 @@ class Asker:
         if 400 <= status < 500 and status not in TRANSIENT_4XX:
             return await self._missed(lane.provider, task, status)
         try:
-            reading = lane.provider.read_task(response, task, self._clock())
-            if isinstance(reading, Request):
-                return reading
-            if reading.provider_id not in (None, task.provider_id):
-                raise Unreadable("the answer is about another task")
+            reading = read_about(lane.provider, response, task, self._clock())
         except Unreadable as error:
             return self._failed(lane.provider, task, str(error))
+        if isinstance(reading, Request):
+            return reading
         receipt = await self._intake.polled(lane.provider, task, reading, response.body, self._clock())
         self._forget(task)
         ended = receipt.state is not None and is_terminal(receipt.state)

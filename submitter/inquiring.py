@@ -1,7 +1,7 @@
 """One question to a provider about one task, asked to its end where the answer comes in parts; decides nothing.
 
 Called by `cancelling` and `reconciling`, whose users wait for the answer. What the poller makes of one, and when it
-asks again, is in `asking`.
+asks again, is in `asking`; what whoever keeps results makes of one is in `refreshing`.
 """
 
 from collections.abc import Callable
@@ -73,12 +73,20 @@ def _read(provider: Provider, task: Task, response: Response, now: datetime) -> 
     status = provider.fetch_status(response)
     if (silence := silence_of(provider, status, response)) is not None:
         return silence
+    reading = read_about(provider, response, task, now)
+    return reading if isinstance(reading, Request) else Said(reading=reading, body=response.body)
+
+
+def read_about(provider: Provider, response: Response, task: Task, now: datetime) -> Reading | Request:
+    """Read an answer, or what is to be asked next where it comes in parts.
+
+    Raises:
+        Unreadable: it makes no sense, or is about another task.
+    """
     reading = provider.read_task(response, task, now)
-    if isinstance(reading, Request):
-        return reading
-    if reading.provider_id not in (None, task.provider_id):
+    if not isinstance(reading, Request) and reading.provider_id not in (None, task.provider_id):
         raise Unreadable("the answer is about another task")
-    return Said(reading=reading, body=response.body)
+    return reading
 
 
 def silence_of(provider: Provider, status: int, response: Response) -> Silence | None:

@@ -11,8 +11,7 @@ from ringback.model import Result, Task, TaskState
 from ringback.outbound import Outbound
 from ringback.providers import Provider, Request
 from ringback.settings import Settings
-
-MOST_PARTS = 3  # of one answer
+from submitter.inquiring import MOST_PARTS, read_about
 
 
 async def fresh_results(settings: Settings, outbound: Outbound, task: Task, now: datetime) -> tuple[Result, ...]:
@@ -45,11 +44,9 @@ async def _ask(
         raise Unreadable(f"{provider.name}: answered {status}")
     if not 200 <= status < 300:
         raise Unreachable(f"{provider.name}: answered {status}")
-    reading = provider.read_task(response, task, now)
+    reading = read_about(provider, response, task, now)
     if isinstance(reading, Request):
         return reading
-    if reading.provider_id not in (None, task.provider_id):
-        raise Unreadable(f"{provider.name}: the answer is about another task")
     if reading.status is not TaskState.COMPLETED:
         raise Unreadable(f"{provider.name}: the task is {reading.status} now")
     return reading.results
