@@ -11,7 +11,6 @@ from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
-from urllib.parse import unquote
 
 from ringback import settings_values as read
 from ringback.errors import SettingsError
@@ -264,9 +263,8 @@ class Settings:
         yield from (item.decode(errors="replace") for item in self.secret)
         if self.admin_token:
             yield self.admin_token
-        credentials = self.database_url.rpartition("@")[0].partition("://")[2]
-        if password := credentials.partition(":")[2]:
-            yield from {password, unquote(password)}
+        if not self.embedded:
+            yield from read.passwords(self.database_url)
         for provider in self.providers.values():
             yield from (item.text for item in provider.secret)
             if provider.api_key:

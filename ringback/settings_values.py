@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ringback.model import Confirm
 from ringback.providers.table import Keys, Table, TableError, type_name
@@ -203,7 +203,16 @@ def results_url(value: str) -> str:
     raise ValueError(expected)
 
 
-CREDENTIALS = re.compile(r"(?:[^@/%]|%[0-9A-Fa-f]{2})*")
+_ESCAPED = "%(?!00)[0-9A-Fa-f]{2}"
+# Whatever libpq would take apart otherwise is not matched: for it, all before the first @ is user and password, unless
+# a / comes before that; and it quotes what it does not understand in its errors.
+SERVER = re.compile(
+    r"(?![^@/]*\?[^@/]*@)"
+    rf"(?:(?P<user>(?:[^@/?:%]|{_ESCAPED})*)(?::(?P<password>(?:[^@/?%]|{_ESCAPED})*))?@)?"
+    r"(?P<place>[^@?]*)"
+    rf"(?:\?(?P<query>(?:(?:[A-Za-z_]|{_ESCAPED})+=(?:[^&=%]|{_ESCAPED})*(?:&|\Z))*))?"
+)
+PASSWORDS = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"})
 
 
 def database_url(value: str) -> str:
@@ -213,10 +222,11 @@ def database_url(value: str) -> str:
         return given
     scheme, slashes, place = given.partition("://")
     if slashes and scheme in ("postgresql", "postgres") and place and place.isprintable() and " " not in place:
-        credentials = place.partition("?")[0].rpartition("@")[0]
-        # libpq would take a part of the password for something else, and quote it in its error.
-        if not CREDENTIALS.fullmatch(credentials):
-            raise ValueError("in its user and password, write @ as %40, / as %2F and % as %25")
+        if not SERVER.fullmatch(place):
+            raise ValueError(
+                "in its user and password, write @ as %40, / as %2F, ? as %3F and % as %25; "
+                "its parameters are name=value, with & as %26, = as %3D and % as %25"
+            )
         return f"postgresql://{place}"
     raise ValueError(
         "expected sqlite:///relative/path.db, sqlite:////absolute/path.db or postgresql://user:password@host/database"
@@ -224,10 +234,20 @@ def database_url(value: str) -> str:
 
 
 def without_password(url: str) -> str:
-    """Write a database's URL for people."""
-    scheme, slashes, rest = url.partition("://")
-    credentials, at, place = rest.rpartition("@")
-    return f"{scheme}{slashes}{credentials.partition(':')[0]}{at}{place.partition('?')[0]}"
+    """Write the URL of a database server for people: without its password and its parameters."""
+    scheme, _, rest = url.partition("://")
+    if (found := SERVER.fullmatch(rest)) is None:  # made by a program, and checked by nobody
+        return f"{scheme}://…"
+    return f"{scheme}://" + ("" if found["user"] is None else f"{found['user']}@") + found["place"]
+
+
+def passwords(url: str) -> set[str]:
+    """Give every secret in the URL of a database server, as it is written and as it is meant."""
+    if (found := SERVER.fullmatch(url.partition("://")[2])) is None:
+        return set()
+    parameters = (pair.partition("=") for pair in (found["query"] or "").split("&"))
+    given = [found["password"] or "", *(value for name, _, value in parameters if unquote(name) in PASSWORDS)]
+    return {form for password in given if password for form in (password, unquote(password))}
 
 
 def handlers(value: str) -> str:

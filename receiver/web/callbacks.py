@@ -335,7 +335,7 @@ class Callbacks:
         """Say whether trying again can help: only the ledger's word about this very record is final."""
         if isinstance(error, LedgerRejected):
             return Refused(Reason.REJECTED, str(error))
-        self._state.note_write(str(error))
+        self._state.note_write(error)
         return Refused(Reason.UNAVAILABLE, str(error))
 
 

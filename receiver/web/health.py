@@ -1,12 +1,14 @@
 """Tells supervisors how it goes: `/healthz` (the process lives) and `/readyz` (callbacks can be stored right now).
 
-A missing poller is told, but is no reason for 503: hints are stored, and wait for it.
+Strangers may ask, too: they are told what kind of trouble the ledger has, and only the log is told all of it. A missing
+poller is told, but is no reason for 503: hints are stored, and wait for it.
 """
 
 import asyncio
 import time
 from datetime import UTC, datetime
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,7 +16,9 @@ from receiver.web.answers import json_response
 from receiver.web.fresh import Fresh
 from receiver.web.state import State
 from ringback.confirming import confirmed
-from ringback.errors import LedgerError
+from ringback.errors import LedgerError, LedgerUnavailable
+
+log = structlog.get_logger("ringback.receiver")
 
 PROBE_SECONDS = 1.0  # the ledger is tried no more often
 PROBE_TIMEOUT_SECONDS = 2.5
@@ -26,6 +30,7 @@ class Health:
     def __init__(self, state: State) -> None:
         self._state = state
         self._probe = Fresh(PROBE_SECONDS, self._try_ledger)
+        self._told: str | None = None  # what was wrong at the last try
         self._confirmed = ", ".join(sorted(provider.name for provider in confirmed(state.settings)))
         self._pollers = Fresh(PROBE_SECONDS, self._look_for_pollers)
 
@@ -71,24 +76,25 @@ class Health:
 
     async def _ledger_error(self) -> str | None:
         """Give the writer's last result; where that is old, try."""
-        if time.monotonic() - self._state.written_at < PROBE_SECONDS:
-            error = self._state.write_error
-        else:
-            error = await self._probe.get()
-        # Strangers may ask too: they need not know where on the disk it lies, or at which address.
-        if not self._state.settings.embedded:
-            return error and error.partition(" (")[0]
-        return error and error.replace(f"{self._state.settings.database_path.parent}/", "")
+        if time.monotonic() - self._state.written_at >= PROBE_SECONDS:
+            await self._probe.get()
+        return self._state.write_error
 
-    async def _try_ledger(self) -> str | None:
-        error = None
+    async def _try_ledger(self) -> None:
+        error: LedgerError | None = None
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
                 ledger, _ = await self._state.open()
                 await ledger.reject({}, datetime.now(UTC))  # writes, counts or not
         except LedgerError as problem:
-            error = str(problem)
+            error = problem
         except TimeoutError:
-            error = f"the ledger did not answer within {PROBE_TIMEOUT_SECONDS:g} s"
+            error = LedgerUnavailable(f"the ledger did not answer within {PROBE_TIMEOUT_SECONDS:g} s")
+        self._tell(None if error is None else str(error))
         self._state.note_write(error)
-        return error
+
+    def _tell(self, trouble: str | None) -> None:
+        """Log what is wrong, once: readiness is asked for all the time."""
+        if trouble is not None and trouble != self._told:
+            log.error("receiver.ledger_unavailable", error=trouble)
+        self._told = trouble

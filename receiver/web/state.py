@@ -43,7 +43,7 @@ class State:
         self.patience: Patience[Any] = Patience(lambda body: body.is_over(), lambda body: body.give_up())
         self.tally = Tally()
         self.rejections = Rejections(lambda: self.ledger)
-        self.write_error: str | None = None  # the writer's last result …
+        self.write_error: str | None = None  # the writer's last result, as strangers may know it …
         self.written_at = float("-inf")  # … and when, on the monotonic clock
         self._board: Board | None = None
         self._is_first = True  # of those that serve alike; it speaks for all of them
@@ -104,9 +104,12 @@ class State:
         """Give what all processes at this socket count; the others' are up to a second old."""
         return sum(self._board.others() if self._board is not None else (), self.counts())
 
-    def note_write(self, error: str | None) -> None:
-        """Remember how the last writing ended, for readiness."""
-        self.write_error = error
+    def note_write(self, error: LedgerError | None) -> None:
+        """Remember how the last writing ended, for readiness: of an error the kind alone.
+
+        Its own text is for our log: it may say where on the disk the ledger lies, or at which address.
+        """
+        self.write_error = None if error is None else str(type(error)())
         self.written_at = time.monotonic()
 
     async def close(self) -> None:

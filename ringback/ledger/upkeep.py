@@ -10,6 +10,7 @@ from ringback.ledger import schema
 from ringback.ledger.sqlite import upkeep as sqlite
 from ringback.logs import Redactor
 from ringback.settings import Settings
+from ringback.settings_values import database_url
 
 if TYPE_CHECKING:
     from ringback.ledger.moving import Moved
@@ -72,7 +73,11 @@ def move(
     require_driver()
     from ringback.ledger import moving
 
-    redact = Redactor(_passwords(target))
+    try:
+        database_url(target.database_url)
+    except ValueError as error:
+        raise SettingsError(f"--to: {error}") from None
+    redact = Redactor(target.secret_values())
     try:
         return moving.move(source.database_path, target.database_url, now, tell, dry_run=dry_run)
     except LedgerError as error:
@@ -87,28 +92,6 @@ def _other_way(source: Settings, target: Settings) -> str:
     if target.embedded:
         return f"{only}; the way back is not supported. Are --from and --to the wrong way round?"
     return f"{only}, but --from names PostgreSQL: between two of them, use pg_dump and pg_restore"
-
-
-def _passwords(settings: Settings) -> set[str]:
-    """Give what must never be shown of a database's URL.
-
-    Raises:
-        SettingsError: it cannot be read.
-    """
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict
-
-    credentials = settings.database_url.partition("://")[2].partition("?")[0].rpartition("@")[0]
-    try:
-        if "/" in credentials:  # where libpq takes what comes before for the host
-            raise psycopg.ProgrammingError
-        given = conninfo_to_dict(settings.database_url)
-    except psycopg.Error:  # which quotes a part of it
-        raise SettingsError(
-            "--to: not a URL that PostgreSQL's libpq understands. "
-            "In a password, write @ as %40, : as %3A, / as %2F and % as %25"
-        ) from None
-    return {str(given[name]) for name in ("password", "sslpassword") if given.get(name)} | set(settings.secret_values())
 
 
 def require_driver() -> None:

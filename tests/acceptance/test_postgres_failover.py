@@ -68,7 +68,7 @@ def test_the_primary_is_lost(site: Site, way: str) -> None:
             primary.stop("immediate")
             network.target = standby.port
         tasks = place.is_refusing()
-        assert "read-only" in get(site.port, "/readyz").body["ledger"]
+        wait_until("told", lambda: get(site.port, "/readyz").status == 503 and "read-only" in place.receiver.log)
         standby.promote()
         place.cluster = standby
         place.heals(tasks)

@@ -71,7 +71,7 @@ def test_no_secret_in_any_line(style: str) -> None:
     stream = set_up(style)
     ours, foreign = structlog.get_logger(), logging.getLogger("some.library")
     ours.info("a", key=SECRET, url=URL, nested={"deep": [SECRET]}, shown=repr(SECRET), data=repr(SECRET.encode()))
-    foreign.warning("sent %s to %s", SECRET, URL)
+    foreign.warning("sent %s to %s, answered %s", SECRET, URL, URL.replace("/", r"\/"))
     for told in (ours.exception, foreign.exception):
         try:
             raise ValueError(SECRET, {"key": SECRET}, URL)
@@ -121,8 +121,11 @@ def test_one_event_is_one_line(style: str) -> None:
     [
         (URL, URL.replace(MAC, "<mac>")),
         (f"POST /callbacks/qingbo/task_a.{MAC}?x HTTP/1.1", "POST /callbacks/qingbo/task_a.<mac>?x HTTP/1.1"),
+        (URL.replace("/", r"\/"), URL.replace("/", r"\/").replace(MAC, "<mac>")),
+        (URL.replace("/", "%2F"), URL.replace("/", "%2F").replace(MAC, "<mac>")),
         (f"{URL} {URL}/", f"{URL} {URL}/".replace(MAC, "<mac>")),
         (f"/callbacks/qingbo/task_a.{MAC}x", f"/callbacks/qingbo/task_a.{MAC}x"),
+        (f"task_a.{MAC[:-1]}.mp4", f"task_a.{MAC[:-1]}.mp4"),
         ("/callbacks/qingbo", "/callbacks/qingbo"),
     ],
 )

@@ -417,41 +417,6 @@ def test_process_environment_is_the_default(tmp_path: Path, monkeypatch: pytest.
     assert (settings.port, settings.database_path) == (9002, tmp_path / "ringback.db")
 
 
-@pytest.mark.parametrize(
-    ("given", "place"),
-    [
-        ("postgres://ringback@db.example/ringback", "postgresql://ringback@db.example/ringback"),
-        ("postgresql://u:p%40ss@a:1,b:2/r?sslmode=require", "postgresql://u@a:1,b:2/r"),
-        ("postgresql:///ringback?host=/run/postgresql", "postgresql:///ringback"),
-    ],
-)
-def test_a_server_may_hold_the_ledger(tmp_path: Path, given: str, place: str) -> None:
-    """A PostgreSQL URL is taken in both spellings; its password is not shown, and no secret lies beside it."""
-    settings = read(tmp_path, RINGBACK_DATABASE_URL=given)
-    assert (settings.embedded, settings.database_place, settings.secret) == (False, place, ())
-    assert "p%40ss" not in repr(settings)
-    if ":p%40ss" in given:
-        assert set(settings.secret_values()) == {"p%40ss", "p@ss"}
-    with pytest.raises(SettingsError, match="DATABASE_URL: expected sqlite"):
-        read(tmp_path, RINGBACK_DATABASE_URL=f"{given} with blanks")
-
-
-@pytest.mark.parametrize("password", ["se%cretpw", "hush%4", "se@cr:et", "half/other", "100%"])
-def test_a_password_that_libpq_would_misread(tmp_path: Path, password: str) -> None:
-    """It would quote a part of it in its error, so it is refused before, and not repeated."""
-    with pytest.raises(SettingsError, match="DATABASE_URL: in its user and password, write @ as %40") as told:
-        read(tmp_path, RINGBACK_DATABASE_URL=f"postgresql://user:{password}@db.example.com/ringback")
-    assert all(part not in str(told.value) for part in ("cret", "hush", "half", "100"))
-
-
-@pytest.mark.parametrize(
-    "place", ["u:p%40%2F%25@h/db", "%2Ftmp/db", "h1,h2:5433/db?options=-csearch_path%3Dx@y", "u@/db"]
-)
-def test_a_url_that_libpq_reads(tmp_path: Path, place: str) -> None:
-    """What is written as it should be is taken as it is."""
-    assert read(tmp_path, RINGBACK_DATABASE_URL=f"postgresql://{place}").database_url == f"postgresql://{place}"
-
-
 def test_secret_beside_the_database_is_taken(tmp_path: Path) -> None:
     """A generated secret is used where none is set, and only there; a damaged one is an error that names its file."""
     url = f"sqlite:///{tmp_path}/r.db"

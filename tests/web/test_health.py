@@ -8,15 +8,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 import receiver.web.health as health_module
 from receiver.web import create_app
+from ringback.errors import LedgerError, LedgerMismatch, LedgerMissing, LedgerUnavailable
 from ringback.ledger import Process
 from ringback.model import Confirm
 from ringback.settings import ProviderSettings
+from tests.ledger.server import bare_database
 
 from .conftest import MakeSettings, Receiver, Start, client_of, path_of
 
+UNAVAILABLE = "The database cannot be written right now; try again."
 CONFIRM = {"qingbo": ProviderSettings(api_key="k", confirm=Confirm.ALWAYS)}
 
 
@@ -112,20 +116,22 @@ async def test_lock_held_by_another_turns_red_and_green_again(receiver: Receiver
         assert (callback.status_code, callback.headers["retry-after"]) == (503, "5")
         response = await receiver.get("/readyz")
         assert (response.status_code, response.json()["ready"]) == (503, False)
-        assert "lock" in response.json()["ledger"]
-        assert str(receiver.settings.database_path.parent) not in response.text
+        assert response.json()["ledger"] == UNAVAILABLE
     assert (await receiver.push()).status_code == 200
     assert (await receiver.get("/readyz")).status_code == 200
 
 
 @pytest.mark.usefixtures("no_rest")
 async def test_probe_has_an_end(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ledger that does not answer in time is not ready."""
+    """A ledger that does not answer in time is not ready; the log says so once, until it is ready again."""
     monkeypatch.setattr(health_module, "PROBE_TIMEOUT_SECONDS", 0.05)
     async with start() as receiver:
-        with locked(receiver.settings.database_path):
-            response = await receiver.get("/readyz")
-    assert response.json()["ledger"] == "the ledger did not answer within 0.05 s"
+        with locked(receiver.settings.database_path), capture_logs() as logs:
+            responses = [await receiver.get("/readyz") for _ in range(3)]
+    assert [response.json()["ledger"] for response in responses] == [UNAVAILABLE] * 3
+    assert [(line["event"], line["error"]) for line in logs] == [
+        ("receiver.ledger_unavailable", "the ledger did not answer within 0.05 s")
+    ]
 
 
 async def test_many_requests_share_one_try(receiver: Receiver) -> None:
@@ -138,19 +144,32 @@ async def test_many_requests_share_one_try(receiver: Receiver) -> None:
     assert receiver.state.written_at == tried
 
 
-async def test_last_write_counts(receiver: Receiver) -> None:
-    """What a callback's commit just showed needs no further try."""
+@pytest.mark.parametrize("kind", [LedgerError, LedgerMissing, LedgerMismatch, LedgerUnavailable])
+async def test_last_write_counts(receiver: Receiver, kind: type[LedgerError]) -> None:
+    """What a callback's commit just showed needs no further try; of the error, strangers are told the kind alone."""
     await receiver.push()
-    receiver.state.note_write("the disk is full")
+    receiver.state.note_write(kind("postgresql://app@db.example/ringback: no (role app)"))
     response = await receiver.get("/readyz")
-    assert (response.status_code, response.json()["ledger"]) == (503, "the disk is full")
+    assert (response.status_code, response.json()["ledger"]) == (503, str(kind()))
 
 
 async def test_unopened_ledger_is_red(make_settings: MakeSettings, tmp_path: Path) -> None:
-    """Where the ledger cannot be opened, readiness says why, without saying where it lies."""
-    settings = make_settings(database_url=f"sqlite:///{tmp_path}/none/ringback.db")
+    """Where the ledger cannot be opened, readiness says so, and only the log says where: links are followed there."""
+    (tmp_path / "actual").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "actual")
+    settings = make_settings(database_url=f"sqlite:///{tmp_path}/link/none/ringback.db")
     async with client_of(create_app(settings)) as client:
-        response = await client.get("/readyz")
-        assert response.status_code == 503
-        assert response.json()["ledger"] != "ok"
+        with capture_logs() as logs:
+            response = await client.get("/readyz")
+        assert (response.status_code, response.json()["ledger"]) == (503, "There is no database at that place.")
+        assert str(tmp_path / "actual") in logs[0]["error"]
         assert (await client.post(path_of(), content=b"{}")).status_code == 503
+
+
+async def test_missing_server_database_is_red(make_settings: MakeSettings) -> None:
+    """Nor does readiness tell a server's address, or the names there of user and database."""
+    with bare_database() as url:
+        gone = url.replace("ringback_test", "no_such")
+    async with client_of(create_app(make_settings(database_url=gone))) as client:
+        response = await client.get("/readyz")
+    assert (response.status_code, response.json()["ledger"]) == (503, "There is no database at that place.")
