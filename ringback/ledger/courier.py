@@ -18,8 +18,8 @@ from typing import cast
 
 import structlog
 
-from ringback.errors import LedgerRejected, LedgerUnavailable
-from ringback.ledger import wire
+from ringback.errors import LedgerUnavailable
+from ringback.ledger import faults, wire
 from ringback.ledger.gathering import Gathering
 from ringback.ledger.protocol import Waiter
 from ringback.model import Arrival
@@ -322,9 +322,9 @@ def _without_culprits(waiters: list[Waiter], arrivals: list[Arrival]) -> tuple[l
         try:
             wire.write_arrivals([arrival])
         except Exception as error:
-            log.warning("ledger.rejected", error=type(error).__name__)
+            verdict = faults.verdict(error)
             if not waiter.done():
-                waiter.set_exception(LedgerRejected(f"this record cannot be stored ({type(error).__name__})"))
+                waiter.set_exception(verdict)
         else:
             good.append((waiter, arrival))
     return [waiter for waiter, _ in good], wire.write_arrivals([arrival for _, arrival in good])

@@ -17,8 +17,8 @@ import msgspec
 import structlog
 
 from ringback import logs
-from ringback.errors import LedgerRejected, RingbackError
-from ringback.ledger import wire
+from ringback.errors import RingbackError
+from ringback.ledger import faults, wire
 from ringback.ledger.desk import Desk
 from ringback.model import Receipt
 from ringback.tuning import tune
@@ -113,15 +113,14 @@ def _stored(desk: Desk, content: bytes) -> bytes:
 
 
 def _stored_apart(desk: Desk, content: bytes) -> tuple[Sequence[Receipt | Exception], bool]:
-    """Store one by one: an arrival that cannot be read harms no other."""
+    """Store one by one: an arrival that cannot be read, by a bug of ours or another version, harms no other."""
     answers: list[Receipt | Exception] = []
     changes = False
     for part in wire.parted(content):
         try:
             arrival = wire.read_arrival(part)
         except msgspec.MsgspecError as error:
-            log.warning("ledger.rejected", error=type(error).__name__)
-            answers.append(LedgerRejected(f"this record cannot be stored ({type(error).__name__})"))
+            answers.append(faults.failed(error))
             continue
         answer, changed = desk.store([arrival])
         answers += answer

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import msgspec
 from msgspec import Struct
 
-from ringback.errors import LedgerRejected, LedgerUnavailable, RingbackError
+from ringback.errors import LedgerError, LedgerRejected, LedgerUnavailable
 from ringback.model import Arrival, Receipt
 
 _LENGTH = struct.Struct("<I")
@@ -36,12 +36,12 @@ class Failure(Struct, frozen=True, array_like=True):
 
     @classmethod
     def of(cls, error: Exception) -> "Failure":
-        """Write an error of the ledger; one that is not its own may go better the next time."""
-        final = isinstance(error, RingbackError) and not isinstance(error, LedgerUnavailable)
+        """Write why: only the ledger's word about this very record is final, all else may go better the next time."""
+        final = isinstance(error, LedgerRejected)
         reason = str(error) or type(error).__name__
         return cls(final, reason.encode(errors="replace").decode())  # it may quote what is no text
 
-    def error(self) -> RingbackError:
+    def error(self) -> LedgerError:
         """Read it again."""
         return LedgerRejected(self.reason) if self.final else LedgerUnavailable(self.reason)
 

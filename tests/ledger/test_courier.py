@@ -60,6 +60,15 @@ async def test_poison_harms_only_its_own_caller(office: Office, name: str) -> No
     assert await office.stored() == 2
 
 
+async def test_a_bug_keeps_only_its_own_arrival(office: Office) -> None:
+    """What cannot be sent, though no value of it is to blame, comes again; its neighbours are stored."""
+    odd = fact(COMPLETED, "task_odd", reason=object())
+    arrivals = [fact(COMPLETED), odd, fact(COMPLETED, "task_b", "p-b")]
+    told = await asyncio.gather(*map(office.ledger.record, arrivals), return_exceptions=True)
+    assert [type(answer) for answer in told] == [Receipt, LedgerUnavailable, Receipt]
+    assert await office.stored() == 2
+
+
 async def test_large_bodies_are_sent_in_several_lists(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bodies of the largest size go a few at a time, and arrive whole; so do more arrivals than a list holds."""
     bodies = [bytes([number]) * (1 << 20) for number in range(12)]

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from ringback.errors import LedgerRejected
+from ringback.errors import LedgerRejected, LedgerUnavailable
 from ringback.ledger import Ledger, Query
 from ringback.model import (
     EventType,
@@ -292,3 +292,11 @@ async def test_conflict_about_an_unknown_task_holds_nobody_up(ledger: Ledger) ->
     assert (await ledger.record(stray)).verdict is Verdict.CONFLICT
     await ledger.record(fact(COMPLETED, None, "p-x"))
     assert await fan_out(ledger, NOW, 10) == 2
+
+
+async def test_what_no_rule_foresees_comes_again(ledger: Ledger) -> None:
+    """A fact that makes no event is a bug of ours, and no fault of the callback: only its neighbours are stored."""
+    arrivals = [fact(COMPLETED), fact(TaskState.PENDING, "task_odd", "p-odd"), fact(COMPLETED, "task_b", "p-b")]
+    told = await asyncio.gather(*map(ledger.record, arrivals), return_exceptions=True)
+    assert [type(answer) for answer in told] == [Receipt, LedgerUnavailable, Receipt]
+    assert {event.task_id for event in await ledger.events(Query())} == {"task_a", "task_b"}

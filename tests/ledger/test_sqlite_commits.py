@@ -39,7 +39,7 @@ class Lock:
 def picky(_: sqlite3.Connection, items: Sequence[Any]) -> Sequence[Any]:
     """Take everything but the item 0."""
     if 0 in items:
-        raise TypeError("not this one")
+        raise ValueError("not this one")
     return items
 
 

@@ -19,7 +19,7 @@ from ringback.ledger.sqlite import SqliteLedger, commits
 from ringback.ledger.sqlite.lock import FileLock
 from ringback.ledger.sqlite.thread import in_thread
 from ringback.ledger.sqlite.writer import QUEUE_BOUND
-from ringback.model import Receipt, TaskState, Verdict
+from ringback.model import Receipt, Verdict
 
 from .builders import COMPLETED, FAILED, NOW, PROCESSING, fact, new_task
 

@@ -75,13 +75,13 @@ def test_order_and_reply_come_out_as_they_went_in() -> None:
     [
         (LedgerUnavailable("the disk is full"), LedgerUnavailable, "the disk is full"),
         (LedgerRejected("never"), LedgerRejected, "never"),
-        (LedgerMismatch("another version"), LedgerRejected, "another version"),
+        (LedgerMismatch("another version"), LedgerUnavailable, "another version"),
         (MemoryError(), LedgerUnavailable, "MemoryError"),
         (OSError("/a\udcff: no"), LedgerUnavailable, "/a?: no"),
     ],
 )
 def test_errors_keep_what_they_mean(error: Exception, kind: type[Exception], reason: str) -> None:
-    """Only the ledger's own word is final; whatever else went wrong may go better the next time."""
+    """Only the ledger's word about this very record is final; all else may go better the next time."""
     reply = wire.read_reply(wire.write_reply(wire.Reply([None], {0: wire.Failure.of(error)}, False)))
     told: Any = reply.failures[0].error()
     assert (type(told), str(told)) == (kind, reason)

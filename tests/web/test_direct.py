@@ -12,6 +12,7 @@ from receiver.web.callbacks import Callbacks
 from receiver.web.direct import DirectProtocol
 from ringback.errors import LedgerRejected, LedgerUnavailable
 from ringback.ledger import Query, Waiter
+from ringback.ledger.fold import Fold
 from ringback.model import Arrival, Receipt
 
 from .conftest import Receiver, Serve, Start, body_of, path_of, submitted
@@ -137,6 +138,26 @@ async def test_trouble_in_the_ledger_is_told(
         assert (await wire.answer())[0] == status
     assert receiver.state.rejections.totals == {("qingbo", reason): 1}
     assert receiver.state.inflight_bytes == 0
+
+
+async def test_a_bug_of_ours_loses_no_callback(served: tuple[Receiver, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that it cannot take is to come again, with 503, and is stored then; its neighbours are, with 200."""
+    apply, tasks = Fold._apply, ("task_two", "task_odd", "task_three")
+
+    def odd(fold: Fold, arrival: Arrival, *known: Any) -> Receipt:
+        assert arrival.task_id != "task_odd"
+        return apply(fold, arrival, *known)
+
+    async def push(task_id: str) -> int:
+        body = body_of(provider_id=f"their-{task_id}")
+        async with wire_to(served[1]) as wire:
+            await wire.send(head_of(f"Content-Length: {len(body)}").replace(path_of(), path_of(task_id)), body)
+            return (await wire.answer())[0]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fold, "_apply", odd)
+        assert await asyncio.gather(*map(push, tasks)) == [200, 503, 200]
+    assert await asyncio.gather(*map(push, tasks)) == [200, 200, 200]
 
 
 @DIRECT

@@ -19,7 +19,7 @@ from msgspec import structs
 from ringback.errors import LedgerUnavailable
 from ringback.ledger.budgets import Budget
 from ringback.ledger.postgres import faults, partitions, schema
-from ringback.ledger.postgres.commits import BEGIN, CHANNEL, PostgresCommits
+from ringback.ledger.postgres.commits import BEGIN, CHANNEL, PostgresCommits, committing
 from ringback.ledger.postgres.connection import WRITABLE, Connection, wishes_for
 from ringback.ledger.postgres.link import Clock, Link, transaction
 from ringback.ledger.postgres.readers import Readers
@@ -223,7 +223,8 @@ def beat_from_thread(
         with transaction(db, BEGIN):
             beat = (process, now + clock.ahead, dead_before + clock.ahead, handlers, False)
             (lapsed,) = settling.beat(db, [beat])  # type: ignore[arg-type]
-        db.command(f"NOTIFY {CHANNEL}; COMMIT" if lapsed else "COMMIT")
+        with committing(db):
+            db.command(f"NOTIFY {CHANNEL}; COMMIT" if lapsed else "COMMIT")
     except psycopg.Error as error:
         raise faults.verdict(error) from error
     finally:

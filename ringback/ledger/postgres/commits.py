@@ -9,12 +9,13 @@ import contextlib
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
 import psycopg
 import structlog
+from psycopg.pq import TransactionStatus
 
 from ringback.errors import LedgerUnavailable, RingbackError
 from ringback.ledger.postgres import faults
@@ -29,6 +30,7 @@ CHANNEL = "ringback"
 TRIES = 5
 PROOF_SECONDS = 2.0  # how long to ask what became of a commit
 PROOF_PAUSE_SECONDS = 0.1
+DOUBTS = 100  # commits to ask about later: what was promised in more of them, nobody takes back
 HELD_SECONDS = 2.0  # how long to try for what somebody else holds
 PAUSE_SECONDS = 0.02
 LOST = "lost"  # with the server that knew it
@@ -79,7 +81,7 @@ class PostgresCommits(Commits):
         self._telling = TELLING % token.encode()
         self._commit = NOTIFY % token
         self._batches = 0
-        self._doubts: deque[tuple[str, str, Sequence[Any]]] = deque(maxlen=100)  # server, transaction, answers
+        self._doubts: deque[tuple[str, str, Sequence[Any]]] = deque()  # server, transaction, answers
 
     def transaction(self, link: Link, operations: Operations) -> tuple[list[Sequence[Any]], bool]:
         """Run one batch; tells also whether it changed anything."""
@@ -92,8 +94,8 @@ class PostgresCommits(Commits):
                 if error.sqlstate in faults.HELD and time.monotonic() < end:
                     time.sleep(random.random() * PAUSE_SECONDS)  # noqa: S311 -- so that two do not meet again
                 elif tries >= TRIES or not (faults.is_lost(error) or error.sqlstate in faults.TRANSIENT):
-                    if faults.is_records_fault(error):
-                        raise
+                    if faults.is_records_fault(error) or faults.is_misuse(error):
+                        raise  # each is tried alone: it may be one's alone
                     raise faults.trouble(error) from error
         raise AssertionError  # pragma: no cover -- it returns or raises
 
@@ -123,17 +125,18 @@ class PostgresCommits(Commits):
             given = [op(db, [request.item for request in requests]) for op, requests in operations.items()]
             changed = db.total_changes != before
             xid = _one(db, "SELECT pg_current_xact_id()::text") if changed else None
-        began = time.perf_counter()
-        try:
-            db.command(self._commit if changed else COMMIT)
-            self.commit_seconds = time.perf_counter() - began
-        except psycopg.Error as error:
-            if (
-                xid is None
-                or not faults.is_lost(error)
-                or not self._was_committed(link, (db.server, xid), given, error)
-            ):
-                raise
+            began = time.perf_counter()
+            try:
+                with committing(db):
+                    db.command(self._commit if changed else COMMIT)
+                self.commit_seconds = time.perf_counter() - began
+            except psycopg.Error as error:
+                if (
+                    xid is None
+                    or not faults.is_lost(error)
+                    or not self._was_committed(link, (db.server, xid), given, error)
+                ):
+                    raise
         return given, changed
 
     def _together(self, db: Connection, operations: Operations) -> tuple[list[Sequence[Any]], bool]:
@@ -147,7 +150,8 @@ class PostgresCommits(Commits):
                 pipeline.send()
             began = time.perf_counter()
             wrote = pipeline.writes or db.total_changes != before
-            pipeline.send(self._telling if wrote else PATIENT, b"COMMIT")
+            with committing(db):
+                pipeline.send(self._telling if wrote else PATIENT, b"COMMIT")
             if self._batches % MEASURED == 0:
                 self.commit_seconds = time.perf_counter() - began
         except BaseException:
@@ -171,7 +175,8 @@ class PostgresCommits(Commits):
             if status != "aborted":
                 with transaction(db, BEGIN):
                     self._undo(db, given)
-                db.command(self._commit)
+                    with committing(db):
+                        db.command(self._commit)
             self._doubts.popleft()
         return db
 
@@ -198,9 +203,29 @@ class PostgresCommits(Commits):
             if status == LOST:
                 break
             time.sleep(PROOF_PAUSE_SECONDS)
+        if len(self._doubts) >= DOUBTS:
+            *_, forgotten = self._doubts.popleft()
+            log.warning("ledger.doubt_forgotten", answers=sum(map(len, forgotten)))
         self._doubts.append((server, number, given))
         log.warning("ledger.doubtful_commit", error=str(error))
         raise Doubt("the connection was lost in a commit") from error
+
+
+@contextlib.contextmanager
+def committing(db: Connection) -> Iterator[None]:
+    """Have no record blamed for a COMMIT in this block: it fails where, say, the queue of notifications is full.
+
+    A statement that fails before it, in the same packet, leaves the transaction open.
+
+    Raises:
+        LedgerUnavailable: the COMMIT failed with what would be the record's fault elsewhere.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        if faults.is_records_fault(error) and db.raw.info.transaction_status is not TransactionStatus.INERROR:
+            raise faults.trouble(error) from error
+        raise
 
 
 def _one(db: Connection, query: str, *values: Any) -> str:

@@ -3,7 +3,8 @@
 import psycopg
 import structlog
 
-from ringback.errors import LedgerRejected, LedgerUnavailable, RingbackError
+from ringback.errors import LedgerUnavailable, RingbackError
+from ringback.ledger.faults import failed, is_values_fault, rejected
 
 log = structlog.get_logger("ringback.ledger")
 
@@ -50,12 +51,17 @@ def is_lost(error: psycopg.Error) -> bool:
     return error.sqlstate.startswith(LOST)
 
 
+def is_misuse(error: psycopg.Error) -> bool:
+    """Tell whether psycopg refused what it was given, before a server saw it: a value, or a bug of ours."""
+    return error.sqlstate is None and not is_lost(error)
+
+
 def is_records_fault(error: BaseException) -> bool:
-    """Tell whether an error is about what was to be stored; any other is the database's trouble."""
+    """Tell whether an error is about what was to be stored; any other is the database's trouble, or a bug of ours."""
     if not isinstance(error, psycopg.Error):
-        return not isinstance(error, (OSError, MemoryError))
-    if error.sqlstate is None:  # raised by psycopg itself, about a value or a lost connection
-        return isinstance(error, (psycopg.DataError, psycopg.ProgrammingError))
+        return is_values_fault(error)
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.DataError)
     return error.sqlstate[:2] in RECORDS_FAULT
 
 
@@ -71,7 +77,8 @@ def verdict(error: Exception) -> RingbackError:
     if isinstance(error, RingbackError):
         return error
     if is_records_fault(error):
-        log.warning("ledger.rejected", error=type(error).__name__)
-        return LedgerRejected(f"this record cannot be stored ({type(error).__name__})")
-    log.warning("ledger.failed", error=f"{type(error).__name__}: {error}")
-    return trouble(error)
+        return rejected(error)
+    if isinstance(error, (OSError, MemoryError)) or (isinstance(error, psycopg.Error) and not is_misuse(error)):
+        log.warning("ledger.failed", error=f"{type(error).__name__}: {error}")
+        return trouble(error)
+    return failed(error)

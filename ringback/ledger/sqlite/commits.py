@@ -16,7 +16,8 @@ from typing import Any
 
 import structlog
 
-from ringback.errors import LedgerRejected, LedgerUnavailable, RingbackError
+from ringback.errors import LedgerUnavailable, RingbackError
+from ringback.ledger import faults
 from ringback.ledger.sqlite.lock import WAIT_SECONDS, FileLock
 
 log = structlog.get_logger("ringback.ledger")
@@ -67,7 +68,7 @@ ADVICE = {
 
 
 def trouble(error: sqlite3.Error) -> LedgerUnavailable | None:
-    """Tell whether an error is the database's trouble, in words; None when it is the record's own fault."""
+    """Tell whether an error is the database's trouble, in words; None when one record may have caused it."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:  # raised by the sqlite3 module itself, about a value or a closed connection
         closed = isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error)
@@ -256,8 +257,9 @@ def verdict(error: Exception) -> RingbackError:
     if isinstance(error, RingbackError):
         return error
     code = getattr(error, "sqlite_errorcode", None)
-    if isinstance(error, (OSError, MemoryError)) or (code is not None and code & 0xFF not in RECORDS_FAULT):
+    if code is not None and code & 0xFF in RECORDS_FAULT:
+        return faults.rejected(error)
+    if code is not None or isinstance(error, (OSError, MemoryError)):
         log.warning("ledger.failed", error=f"{type(error).__name__}: {error}")
         return LedgerUnavailable(f"the database cannot be used right now ({error})")
-    log.warning("ledger.rejected", error=type(error).__name__)
-    return LedgerRejected(f"this record cannot be stored ({type(error).__name__})")
+    return faults.verdict(error)
