@@ -70,7 +70,10 @@ class RingbackError(Exception):
     """Ringback could not do what was asked."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or (self.__doc__ or "").partition("\n")[0])
+        super().__init__(message or self._default())
+
+    def _default(self) -> str:
+        return (self.__doc__ or "").partition("\n")[0]
 
 
 class SettingsError(RingbackError):
@@ -226,7 +229,15 @@ class NotFound(RingbackError):
 
 
 class LedgerError(RingbackError):
-    """The ledger could not do what was asked."""
+    """The ledger could not do what was asked.
+
+    `public` is what strangers may be told: a fixed sentence. The message may say where on the disk the ledger lies, or
+    at which address.
+    """
+
+    def __init__(self, message: str | None = None, *, public: str | None = None) -> None:
+        super().__init__(message)
+        self.public = public or self._default()
 
 
 class LedgerMissing(LedgerError):

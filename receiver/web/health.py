@@ -1,7 +1,7 @@
 """Tells supervisors how it goes: `/healthz` (the process lives) and `/readyz` (callbacks can be stored right now).
 
-Strangers may ask, too: they are told what kind of trouble the ledger has, and only the log is told all of it. A missing
-poller is told, but is no reason for 503: hints are stored, and wait for it.
+Strangers may ask, too: they are told in a fixed sentence what trouble the ledger has, and only the log is told all. A
+missing poller is told, but is no reason for 503: hints are stored, and wait for it.
 """
 
 import asyncio
@@ -89,7 +89,8 @@ class Health:
         except LedgerError as problem:
             error = problem
         except TimeoutError:
-            error = LedgerUnavailable(f"the ledger did not answer within {PROBE_TIMEOUT_SECONDS:g} s")
+            silent = f"the ledger did not answer within {PROBE_TIMEOUT_SECONDS:g} s"
+            error = LedgerUnavailable(silent, public=silent)
         self._tell(None if error is None else str(error))
         self._state.note_write(error)
 

@@ -105,11 +105,8 @@ class State:
         return sum(self._board.others() if self._board is not None else (), self.counts())
 
     def note_write(self, error: LedgerError | None) -> None:
-        """Remember how the last writing ended, for readiness: of an error the kind alone.
-
-        Its own text is for our log: it may say where on the disk the ledger lies, or at which address.
-        """
-        self.write_error = None if error is None else str(type(error)())
+        """Remember how the last writing ended, for readiness."""
+        self.write_error = None if error is None else error.public
         self.written_at = time.monotonic()
 
     async def close(self) -> None:

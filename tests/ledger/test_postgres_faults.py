@@ -261,6 +261,16 @@ async def test_lock_held_too_long_is_told_and_heals(ledger: PostgresLedger, url:
     assert (await ledger.record(fact(COMPLETED))).verdict is Verdict.NEW
 
 
+@pytest.mark.parametrize("table", ["tasks", "events", "facts", "waiting"])
+async def test_readiness_tries_what_callbacks_write(ledger: PostgresLedger, url: str, table: str) -> None:
+    """While somebody keeps a table from callbacks, the try fails as they do: not ready."""
+    with psycopg.connect(url) as other:
+        other.execute(f"LOCK TABLE {table} IN SHARE MODE")
+        with pytest.raises(LedgerUnavailable, match="somebody else holds"):
+            await ledger.reject({}, NOW)
+    await ledger.reject({}, NOW)
+
+
 async def test_server_that_hangs_is_left(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is swallowed on its way is not waited for: who asks is told, the connection cut, and the next one works."""
     monkeypatch.setattr(Link.__init__, "__kwdefaults__", {"patience_seconds": 0.5})

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ import receiver.web.health as health_module
 from receiver.web import create_app
 from ringback.errors import LedgerError, LedgerMismatch, LedgerMissing, LedgerUnavailable
 from ringback.ledger import Process
+from ringback.ledger.sqlite.commits import trouble
 from ringback.model import Confirm
 from ringback.settings import ProviderSettings
 from tests.ledger.server import bare_database
@@ -128,10 +130,9 @@ async def test_probe_has_an_end(start: Start, monkeypatch: pytest.MonkeyPatch) -
     async with start() as receiver:
         with locked(receiver.settings.database_path), capture_logs() as logs:
             responses = [await receiver.get("/readyz") for _ in range(3)]
-    assert [response.json()["ledger"] for response in responses] == [UNAVAILABLE] * 3
-    assert [(line["event"], line["error"]) for line in logs] == [
-        ("receiver.ledger_unavailable", "the ledger did not answer within 0.05 s")
-    ]
+    silent = "the ledger did not answer within 0.05 s"
+    assert [response.json()["ledger"] for response in responses] == [silent] * 3
+    assert [(line["event"], line["error"]) for line in logs] == [("receiver.ledger_unavailable", silent)]
 
 
 async def test_many_requests_share_one_try(receiver: Receiver) -> None:
@@ -151,6 +152,15 @@ async def test_last_write_counts(receiver: Receiver, kind: type[LedgerError]) ->
     receiver.state.note_write(kind("postgresql://app@db.example/ringback: no (role app)"))
     response = await receiver.get("/readyz")
     assert (response.status_code, response.json()["ledger"]) == (503, str(kind()))
+
+
+async def test_advice_is_for_everybody(receiver: Receiver) -> None:
+    """What the database's own error means, and what to do, is told; what it said in full is not."""
+    full = sqlite3.OperationalError("disk I/O error at /srv/secret/place")
+    full.sqlite_errorcode = sqlite3.SQLITE_FULL
+    receiver.state.note_write(trouble(full))
+    response = await receiver.get("/readyz")
+    assert (response.status_code, response.json()["ledger"]) == (503, "the disk is full; free some space")
 
 
 async def test_unopened_ledger_is_red(make_settings: MakeSettings, tmp_path: Path) -> None:

@@ -69,7 +69,8 @@ def trouble(error: BaseException) -> LedgerUnavailable:
     """Say in words that the database cannot be used right now."""
     said = " ".join(str(error).split())
     state = getattr(error, "sqlstate", None) or next((state for words, state in SAID.items() if words in said), "")
-    return LedgerUnavailable(f"{ADVICE.get(state, 'the database cannot be used right now')} ({said[:300]})")
+    advice = ADVICE.get(state, "the database cannot be used right now")
+    return LedgerUnavailable(f"{advice} ({said[:300]})", public=advice)
 
 
 def verdict(error: Exception) -> RingbackError:

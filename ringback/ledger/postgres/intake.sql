@@ -126,5 +126,9 @@ FROM jsonb_array_elements(%(rows)s)
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 ON CONFLICT (provider, reason, day) DO UPDATE SET count = rejections.count + excluded.count
 
+-- name: reach_tables
+-- Fails where somebody keeps callbacks from being written; all partitions of events are locked with them.
+LOCK TABLE tasks, events, facts, waiting IN ROW EXCLUSIVE MODE
+
 -- name: probe
 UPDATE probe SET written_at = %(now)s

@@ -76,7 +76,8 @@ def trouble(error: sqlite3.Error) -> LedgerUnavailable | None:
     primary = code & 0xFF
     if primary not in TROUBLE:
         return None
-    return LedgerUnavailable(f"{ADVICE.get(primary, 'the database cannot be used right now')} ({error})")
+    advice = ADVICE.get(primary, "the database cannot be used right now")
+    return LedgerUnavailable(f"{advice} ({error})", public=advice)
 
 
 @dataclass(slots=True)

@@ -34,13 +34,14 @@ def record(db: sqlite3.Connection, arrivals: Sequence[Arrival], dedup: timedelta
 
 
 def reject(db: sqlite3.Connection, counts: Sequence[tuple[Mapping[tuple[str, str], int], datetime]]) -> Sequence[None]:
-    """Add to the counts of rejected requests, and write one row in any case."""
+    """Add to the counts of rejected requests, and write one row in any case, where callbacks could be written, too."""
     data = [
         [provider, reason, now.date().isoformat(), count]
         for group, now in counts
         for (provider, reason), count in group.items()
     ]
     execute_many(db, SQL["count_rejections"], data)
+    db.execute(SQL["reach_tables"])
     db.execute(SQL["probe"], {"now": microseconds(max(now for _, now in counts))})
     return [None] * len(counts)
 

@@ -80,5 +80,8 @@ INSERT INTO rejections (provider, reason, day, count)
 VALUES (?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET count = count + excluded.count
 
+-- name: reach_tables
+-- Who may write one table of a file may write them all: there is nothing to reach.
+
 -- name: probe
 UPDATE probe SET written_at = :now
