@@ -81,7 +81,8 @@ VALUES (?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET count = count + excluded.count
 
 -- name: reach_tables
--- Who may write one table of a file may write them all: there is nothing to reach.
+-- Who may write one table of a file may write them all: there is nothing to try.
+SELECT 1 WHERE 0
 
 -- name: probe
 UPDATE probe SET written_at = :now
