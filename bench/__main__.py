@@ -77,9 +77,9 @@ STEPS = (
     _step(
         "ingest-others",
         "ingest",
-        "--everyone --connections 1 16 256 --rounds 3 --seconds 1",
+        "--everyone --connections 1 16 256 --rounds 5 --seconds 1",
         "--everyone --connections 1 256 --rounds 1 --seconds 1",
-        most_seconds=420,
+        most_seconds=540,
     ),
     _step("paced", "paced", "--rounds 3 --seconds 3", "--rounds 1 --seconds 1"),
     _step("verify", "verify", "--rounds 5", "--rounds 1"),

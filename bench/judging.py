@@ -12,6 +12,7 @@ from bench.receivers import BARE_ASGI, NAIVE, WEBHOOK, Receiver, bare, ours
 
 GOALS_AT = 64  # connections
 OVER_BARE = {Auth.TOKEN: 1.0, Auth.SIGNED: 0.9}
+ON_POSTGRES, ON_POSTGRES_AT = 0.6, (64, 256)  # that goal names no number of connections: where lists are, and are large
 OVER_NAIVE, OVER_WEBHOOK = 3.0, 1.5
 P99_MS = 15.0
 CPU_OVER_PARTS = 1.2
@@ -51,9 +52,17 @@ def _over_bare(receivers: Sequence[Receiver], rates: Mapping[str, Figure], conne
     for receiver in receivers:
         yardstick = rates.get(bare(receiver.auth if receiver.auth in OVER_BARE else Auth.TOKEN).name)
         if yardstick is not None and yardstick.subject != receiver.name:
-            goal = OVER_BARE[receiver.auth] if _is_judged(receiver, connections) else None
+            goal = _goal(receiver, connections)
             found.append(ratio("over bare Starlette", rates[receiver.name], yardstick, at_least=goal))
     return found
+
+
+def _goal(receiver: Receiver, connections: int) -> float | None:
+    """Give what a receiver was to make of the bare route's rate."""
+    if _is_judged(receiver, connections):
+        return OVER_BARE[receiver.auth]
+    on_postgres = receiver.engine == "postgres" and receiver.auth is Auth.TOKEN
+    return ON_POSTGRES if on_postgres and connections in ON_POSTGRES_AT else None
 
 
 def _over_peers(rates: Mapping[str, Figure], connections: int) -> list[Figure]:
