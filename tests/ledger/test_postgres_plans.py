@@ -173,3 +173,44 @@ def indexes(node: dict[str, Any]) -> Iterator[str]:
         yield "all"
     for below in node.get("Plans", ()):
         yield from indexes(below)
+
+
+# One an hour: ten are younger than any whole event, the others older than the newest three hundred of those.
+EMPTIED = """
+INSERT INTO events (seq, id, type, provider, source, trust, standing, pruned, body, received_at, last_seen_at)
+SELECT ((extract(epoch FROM clock_timestamp()) * 1000)::bigint - hour::bigint * 3600000 << 20) - 4611686018427387904,
+       format('evt_emptied_%s', hour), CASE WHEN hour % 2 = 0 THEN 'task.completed' ELSE 'task.failed' END,
+       'qingbo', 'callback', 'signed', 'accepted', 2, '', 0, 0
+FROM generate_series(-10, 6000) hour WHERE hour <> 0
+"""
+HALF_FAILED = "UPDATE events SET type = 'task.failed' WHERE seq > 0 AND seq & 1 = 1"
+EVENT_LISTS: dict[str, dict[str, Any]] = {
+    "events": {"provider": None, "type": None},
+    "events_of_type": {"provider": None, "type": "task.failed"},
+}
+
+
+@pytest.mark.parametrize("analysed", [False, True])
+@pytest.mark.parametrize("name", EVENT_LISTS)
+def test_lists_of_events_are_held_to_their_length(db: Connection, name: str, analysed: bool) -> None:
+    """Whole and emptied events are walked through by an index each, no further than the list goes."""
+    with db.raw.transaction(force_rollback=True):
+        db.command(EMPTIED)
+        db.command(HALF_FAILED)
+        db.command("SET LOCAL plan_cache_mode = force_custom_plan")  # as those plan who only read
+        if analysed:
+            db.command("ANALYZE events")
+        plan = explained(db, f"reports.{name}", limit=20, **EVENT_LISTS[name])
+        assert plan["Actual Rows"] == 20
+        rows = dict(looked_at(plan))
+        assert 5 <= rows.pop("events_emptied") <= 10
+        # Each week shows its newest whole one, so that the newest of all is found.
+        assert sum(rows.values()) == 20 + (WEEKS - 1)
+
+
+def looked_at(node: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Tell how many rows each partition of events gave, or was looked through for."""
+    if node.get("Relation Name", "").startswith("events_"):
+        yield node["Relation Name"], node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+    for below in node.get("Plans", ()):
+        yield from looked_at(below)

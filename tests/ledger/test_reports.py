@@ -1,7 +1,9 @@
 """What people are told: lists, stories, and a summary whose numbers are true."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -77,6 +79,29 @@ async def test_summary_counts_everything(ledger: Ledger) -> None:
     assert (got.processes, got.orphaned) == ((worker(),), {})
     later = await ledger.summary(at(100_000))
     assert (later.processes, later.orphaned) == ((), {"h": 4})
+
+
+async def test_what_is_counted_stands_in_the_order_of_its_names(ledger: Ledger) -> None:
+    """Programs are given the same text by either engine, whatever came first."""
+    await working(ledger, "h", "g")
+    for number, provider in enumerate(("wan", "qingbo", "standard", "kie", "fal", "reapi")):
+        await submitted(ledger, f"task_{number}", f"p-{number}", provider=provider)
+        status = (PROCESSING, FAILED, COMPLETED, TaskState.CANCELLED)[number % 4]
+        await ledger.record(fact(status, f"task_{number}", f"p-{number}", provider=provider))
+        await ledger.reject({(provider, "mac"): 1, (provider, "body"): 1}, NOW)
+    await claimed(ledger, "task_pending")
+    await fan_out(ledger, NOW, 10)
+    states = (DeliveryState.SUCCEEDED, DeliveryState.DISCARDED, DeliveryState.CANCELLED)
+    outcomes = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.DISCARDED)
+    works = await claim(ledger, "g")
+    await settle(ledger, [ended(*one) for one in zip(works, outcomes, states, strict=False)])
+    got = await ledger.summary(NOW)
+    counted: tuple[Mapping[Any, Any], ...] = (
+        *(got.tasks, got.tasks_by_provider, got.events, got.deliveries, got.attempts, got.queues, got.rejections),
+        *(got.new_rejections, got.handlers),
+    )
+    assert [list(names) for names in counted] == [sorted(names) for names in counted]
+    assert [len(names) for names in counted] == [5, 6, 4, 5, 3, 2, 12, 12, 2]
 
 
 async def test_empty_ledger_has_an_empty_summary(ledger: Ledger) -> None:

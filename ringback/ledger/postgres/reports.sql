@@ -1,4 +1,7 @@
 -- Statements for people: read-only, on connections of their own, each question in one snapshot.
+--
+-- Lists of events are ordered by `seq & 4611686018427387903`, which is the `seq` that an emptied event had before it was
+-- lowered by 2^62.
 
 -- name: tasks
 SELECT * FROM tasks WHERE %(state)s::text IS NULL OR state = %(state)s ORDER BY seq DESC LIMIT %(limit)s
@@ -86,18 +89,38 @@ SELECT * FROM (
 ORDER BY preference LIMIT 1
 
 -- name: events
--- When they were fanned out is told by their first delivery, where there is one: of two columns of a name the first counts.
+-- Whole events are walked through from the newest, then emptied ones, no further than to where the whole ones ended: so
+-- each part is found by its index, and no more is looked at than if all lay in one order. When they were fanned out is
+-- told by their first delivery, where there is one: of two columns of a name the first counts.
+WITH whole AS MATERIALIZED (
+    SELECT * FROM events
+    WHERE seq >= 0 AND (%(provider)s::text IS NULL OR provider = %(provider)s)
+      AND (%(type)s::text IS NULL OR type = %(type)s)
+    ORDER BY seq DESC LIMIT %(limit)s),
+emptied AS (
+    SELECT * FROM events
+    WHERE seq < 0 AND seq > (SELECT CASE WHEN count(*) = %(limit)s THEN min(seq) ELSE 0 END FROM whole) - 4611686018427387904
+      AND (%(provider)s::text IS NULL OR provider = %(provider)s) AND (%(type)s::text IS NULL OR type = %(type)s)
+    ORDER BY seq DESC LIMIT %(limit)s)
 SELECT coalesce(e.fanned_out_at, (SELECT min(created_at) FROM deliveries WHERE event_seq = e.seq)) AS fanned_out_at, e.*
-FROM events e
-WHERE (%(provider)s::text IS NULL OR e.provider = %(provider)s) AND (%(type)s::text IS NULL OR e.type = %(type)s)
-ORDER BY e.seq DESC LIMIT %(limit)s
+FROM (SELECT * FROM whole UNION ALL SELECT * FROM emptied) e
+ORDER BY e.seq & 4611686018427387903 DESC LIMIT %(limit)s
 
 -- name: events_of_type
 -- The same of a type that is not everywhere, by the index of those.
+WITH whole AS MATERIALIZED (
+    SELECT * FROM events
+    WHERE seq >= 0 AND type <> 'task.completed' AND type = %(type)s
+      AND (%(provider)s::text IS NULL OR provider = %(provider)s)
+    ORDER BY seq DESC LIMIT %(limit)s),
+emptied AS (
+    SELECT * FROM events
+    WHERE seq < 0 AND seq > (SELECT CASE WHEN count(*) = %(limit)s THEN min(seq) ELSE 0 END FROM whole) - 4611686018427387904
+      AND type <> 'task.completed' AND type = %(type)s AND (%(provider)s::text IS NULL OR provider = %(provider)s)
+    ORDER BY seq DESC LIMIT %(limit)s)
 SELECT coalesce(e.fanned_out_at, (SELECT min(created_at) FROM deliveries WHERE event_seq = e.seq)) AS fanned_out_at, e.*
-FROM events e
-WHERE e.type <> 'task.completed' AND e.type = %(type)s AND (%(provider)s::text IS NULL OR e.provider = %(provider)s)
-ORDER BY e.seq DESC LIMIT %(limit)s
+FROM (SELECT * FROM whole UNION ALL SELECT * FROM emptied) e
+ORDER BY e.seq & 4611686018427387903 DESC LIMIT %(limit)s
 
 -- name: events_of_one_task
 -- The same of one task, in the order of a list.
@@ -105,7 +128,7 @@ SELECT coalesce(e.fanned_out_at, (SELECT min(created_at) FROM deliveries WHERE e
 FROM facts f CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = f.event_seq LIMIT 1) e
 WHERE f.key > %(task_id)s || ':' AND f.key < %(task_id)s || ';'
   AND (%(provider)s::text IS NULL OR e.provider = %(provider)s) AND (%(type)s::text IS NULL OR e.type = %(type)s)
-ORDER BY e.seq DESC LIMIT %(limit)s
+ORDER BY e.seq & 4611686018427387903 DESC LIMIT %(limit)s
 
 -- name: events_by_id
 SELECT coalesce(e.fanned_out_at, (SELECT min(created_at) FROM deliveries WHERE event_seq = e.seq)) AS fanned_out_at, e.*
@@ -113,13 +136,13 @@ FROM facts f CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = f.event_seq LI
 WHERE f.key = ANY (ARRAY(SELECT json_array_elements_text(%(ids)s))) AND e.id = f.key
   AND (%(provider)s::text IS NULL OR e.provider = %(provider)s) AND (%(type)s::text IS NULL OR e.type = %(type)s)
   AND (%(task_id)s::text IS NULL OR e.task_id = %(task_id)s)
-ORDER BY e.seq DESC LIMIT %(limit)s
+ORDER BY e.seq & 4611686018427387903 DESC LIMIT %(limit)s
 
 -- name: events_of_task
 SELECT coalesce(e.fanned_out_at, (SELECT min(created_at) FROM deliveries WHERE event_seq = e.seq)) AS fanned_out_at, e.*
 FROM facts f CROSS JOIN LATERAL (SELECT * FROM events WHERE seq = f.event_seq LIMIT 1) e
 WHERE f.key > %(task_id)s || ':' AND f.key < %(task_id)s || ';'
-ORDER BY e.seq
+ORDER BY e.seq & 4611686018427387903
 
 -- name: children_of_task
 SELECT * FROM tasks WHERE parent = %(task_id)s ORDER BY seq

@@ -59,9 +59,9 @@ def _summary(db: sqlite3.Connection, now: datetime) -> Summary:
     rejections = tuples(db, "count_rejections", since=(now - timedelta(days=1)).date().isoformat())
     handlers = {name: moment(seen_at) for name, seen_at in tuples(db, "handlers")}
     return Summary(
-        tasks=_states(db, tasks, types),
-        tasks_by_provider=dict(by_provider),
-        events=types,
+        tasks=_by_name(_states(db, tasks, types)),
+        tasks_by_provider=_by_name(by_provider),
+        events=_by_name(types),
         callbacks=tasks.total(3) + events.total(4),
         duplicates=events.total(2),
         conflicts=verdicts["conflict"] + events.total(3),
@@ -69,14 +69,14 @@ def _summary(db: sqlite3.Connection, now: datetime) -> Summary:
         unrecognised=verdicts["unrecognised"],
         settled_by_poll=tasks.total(4),
         recovered=tasks.total(5),
-        deliveries=_deliveries(db, deliveries, queues),
+        deliveries=_by_name(_deliveries(db, deliveries, queues)),
         discarded=sum(queue.discarded for queue in queues.values()),
-        attempts={Outcome(outcome): count for outcome, count in attempts.rows},
+        attempts=_by_name({Outcome(outcome): count for outcome, count in attempts.rows}),
         waiting_events=tuples(db, "count_waiting")[0][0],
         oldest_due_at=min(oldest, default=None),
         queues=queues,
-        rejections={(provider, reason): count for provider, reason, count, _ in rejections},
-        new_rejections={(provider, reason): count for provider, reason, _, count in rejections if count},
+        rejections=_by_name({(provider, reason): count for provider, reason, count, _ in rejections}),
+        new_rejections=_by_name({(provider, reason): count for provider, reason, _, count in rejections if count}),
         unknown_sends=tuples(db, "unknown_sends")[0][0],
         url_keys=tuple(row[0] for row in tuples(db, "url_keys")),
         handlers=handlers,
@@ -140,12 +140,17 @@ def _corrected(found: Mapping[Any, int], known: Mapping[Any, int]) -> dict[Any, 
     return {key: count for key, count in {**found, **known}.items() if count}
 
 
+def _by_name(found: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Put it in an order that is the same on every engine; what is grouped comes in any."""
+    return {name: found[name] for name in sorted(found)}
+
+
 def _queues(db: sqlite3.Connection) -> dict[str, Queue]:
     found: dict[str, Queue] = {}
     for handler, state, count, due in tuples(db, "queues"):
         queue = replace(found.get(handler, Queue()), **{state: count})
         found[handler] = queue if due is None else replace(queue, oldest_due_at=moment(due))
-    return dict(sorted(found.items()))
+    return _by_name(found)
 
 
 def _orphaned(queues: Mapping[str, Queue], handlers: Mapping[str, datetime], before: datetime) -> dict[str, int]:
