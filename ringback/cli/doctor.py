@@ -68,7 +68,7 @@ async def _examine_the_rest(settings: Settings, now: datetime) -> "list[Check]":
             return [*providers, *refusals, *heard, *results, *await of_ledger(settings, ledger, summary, now)]
     except LedgerMissing as error:
         database = doubtful("database", str(error), "it is made at the first start")
-    except LedgerError as error:
+    except (LedgerError, SettingsError) as error:
         database = bad("database", str(error), "nothing can be stored until this is repaired")
     return [*of_providers(settings, now), *of_both(settings, Summary()), database]
 

@@ -50,7 +50,7 @@ def migrate(forgotten: str | None, source: str | None, target: str | None, dry_r
             raise click.UsageError("--forget-secret is done by itself: move the ledger first, then forget the secret")
         moving.move(moving.read_road(settings, source, target), as_json, dry_run=dry_run)
         return
-    migrated = upkeep.migrate(settings)
+    migrated = upkeep.migrate(settings, create=forgotten is None)
     run(_open(settings, create=forgotten is None))
     if forgotten is None:
         _report(settings, migrated, as_json)
@@ -60,7 +60,7 @@ def migrate(forgotten: str | None, source: str | None, target: str | None, dry_r
 
 def _report(settings: Settings, migrated: "Migrated", as_json: bool) -> None:
     place, steps = settings.database_place, migrated.steps
-    done = "migrated" if steps else "unchanged" if migrated.existed else "made"
+    done = "made" if migrated.made else "migrated" if steps else "unchanged"
     if as_json:
         from ringback.cli.show import print_json
 

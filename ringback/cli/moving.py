@@ -1,7 +1,7 @@
 """`ringback migrate --from … --to …`: moves a whole ledger, and tells what was moved and what to do next."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,12 @@ from ringback.settings import GENERAL, Settings
 if TYPE_CHECKING:
     from ringback.ledger.moving import Moved
 
-DOING = {"copy": "copying", "prove": "comparing"}
+DOING = {"copy": "copying", "prove": "comparing", "commit": "committing", "moved": "moved"}
+INTERRUPTED = {  # by what was told of last
+    "commit": "at the very end: all may be moved, or nothing. "
+    "Try again: if all was moved, it says that the database is not empty",
+    "moved": "but all was moved before",
+}
 EXAMPLE = "--from sqlite:///ringback.db --to postgresql://user@host/database"
 LOOK_SECONDS = 0.1  # between two lines about how far it is
 
@@ -52,27 +57,34 @@ def move(road: Road, as_json: bool, *, dry_run: bool) -> None:
 
     configure_logs(road.target, quiet=True)
     started = time.monotonic()
-    with console(stderr=True).status("looking at both databases") as status:
-        progress = _Progress(status.update)
-        moved = upkeep.move(road.source, road.target, datetime.now(UTC), progress, dry_run=dry_run)
-    if as_json:
-        _print_json(road, moved, dry_run)
-    else:
-        _print(road, moved, dry_run, time.monotonic() - started)
+    progress = _Progress()
+    try:
+        with console(stderr=True).status("looking at both databases") as status:
+            progress.show = status.update
+            moved = upkeep.move(road.source, road.target, datetime.now(UTC), progress, dry_run=dry_run)
+        if as_json:
+            _print_json(road, moved, dry_run)
+        else:
+            _print(road, moved, dry_run, time.monotonic() - started)
+    except KeyboardInterrupt:
+        click.echo(f"interrupted: {INTERRUPTED.get(progress.what, 'nothing was moved')}", err=True)
+        raise
 
 
 class _Progress:
-    """Tells a terminal how far it is, now and then."""
+    """Tells a terminal how far it is, now and then; `what` is the last that was begun."""
 
-    def __init__(self, show: Any) -> None:
-        self._show = show
+    def __init__(self) -> None:
+        self.show: Callable[[str], Any] = str
+        self.what = ""
         self._shown_at = 0.0
 
     def __call__(self, what: str, table: str, count: int) -> None:
+        self.what = what
         now = time.monotonic()
         if now - self._shown_at >= LOOK_SECONDS:
             self._shown_at = now
-            self._show(f"{DOING[what]} {table}" + (f": {count:,}" if count else ""))
+            self.show(f"{DOING[what]} {table}" + (f": {count:,}" if count else ""))
 
 
 def _at(settings: Settings, option: str, value: str) -> Settings:

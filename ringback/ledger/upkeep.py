@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migrated:
-    """What was found and done; a ledger that was not there is still to be made, by opening it."""
+    """What was done; a file that was not there is still to be made, by opening it."""
 
-    existed: bool
-    steps: list[str]  # taken
+    made: bool
+    steps: list[str]  # taken by a ledger that was there
     version: int  # of the schema that this program needs
 
 
-def migrate(settings: Settings) -> Migrated:
-    """Bring an older ledger to this version.
+def migrate(settings: Settings, *, create: bool) -> Migrated:
+    """Bring an older ledger to this version; one on a server is made where there is none and `create` allows it.
 
     Raises:
         LedgerError: it cannot be used; says why.
@@ -36,12 +36,12 @@ def migrate(settings: Settings) -> Migrated:
         from ringback.ledger.postgres import schema as tables
         from ringback.ledger.postgres import upkeep as postgres
 
-        existed, steps = postgres.migrate(settings.database_url)
-        return Migrated(existed=existed, steps=steps, version=tables.version())
+        made, steps = postgres.migrate(settings.database_url, create=create)
+        return Migrated(made=made, steps=[] if made else steps, version=tables.version())
     path = settings.database_path
     existed = path.exists()
     steps = sqlite.migrate(path) if existed else []
-    return Migrated(existed=existed, steps=steps, version=schema.schema_version())
+    return Migrated(made=not existed, steps=steps, version=schema.schema_version())
 
 
 def forget_key(settings: Settings, fingerprint: str) -> int:

@@ -17,6 +17,7 @@ import msgspec
 import psycopg
 import pytest
 
+from ringback.cli import moving
 from ringback.ledger import Ledger, open_ledger
 from ringback.settings import Settings
 from tests.ledger.builders import LONG_AGO, owed, submitted, worker
@@ -28,8 +29,10 @@ OLD = "sqlite:///ringback.db"
 WAITS = """
 CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
-CREATE TRIGGER wait BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION wait()
+CREATE {} FOR EACH ROW EXECUTE FUNCTION wait()
 """
+IN_THE_MIDST = "TRIGGER wait BEFORE INSERT ON events"
+AT_THE_END = "CONSTRAINT TRIGGER wait AFTER INSERT ON tasks DEFERRABLE INITIALLY DEFERRED"
 KILLED = """
 import os, sqlite3
 sqlite3.connect("ringback.db", isolation_level=None).execute("UPDATE tasks SET sends = 7")
@@ -143,12 +146,19 @@ def test_what_is_typed_wrong(ringback: Ringback, url: str, arguments: str, messa
     assert not Path("new.db").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_it_may_be_interrupted(number: int, start: Callable[..., Process]) -> None:
+@pytest.mark.parametrize(
+    ("number", "when", "told"),
+    [
+        (signal.SIGINT, IN_THE_MIDST, "interrupted: nothing was moved\n"),
+        (signal.SIGINT, AT_THE_END, "interrupted: at the very end: all may be moved, or nothing. Try again: if"),
+        (signal.SIGKILL, IN_THE_MIDST, ""),
+    ],
+)
+def test_it_may_be_interrupted(number: int, when: str, told: str, start: Callable[..., Process]) -> None:
     """Ctrl-C, or a kill, in the midst of it: both sides are as before, and it can be done again."""
     before = hashlib.sha256(Path("ringback.db").read_bytes()).hexdigest()
     with fresh_database() as url, psycopg.connect(url, autocommit=True) as db:
-        db.execute(WAITS.encode())
+        db.execute(WAITS.format(when).encode())
         db.execute("SELECT pg_advisory_lock(1)")
         process = start("migrate", "--from", OLD, "--to", url)
         ends_at = time.monotonic() + 60
@@ -158,12 +168,21 @@ def test_it_may_be_interrupted(number: int, start: Callable[..., Process]) -> No
         code = process.end(number, 60)
         assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130)
         assert "Traceback" not in process.log()
+        assert told in process.log()
         db.execute("SELECT pg_advisory_unlock(1)")
         db.execute("DROP FUNCTION wait CASCADE")
         assert db.execute("SELECT (SELECT count(*) FROM tasks) + (SELECT count(*) FROM events)").fetchone() == (0,)
         assert hashlib.sha256(Path("ringback.db").read_bytes()).hexdigest() == before
         again = start("migrate", "--from", OLD, "--to", url)
         assert again.popen.wait(60) == 0, again.log()
+
+
+def test_it_may_be_interrupted_when_all_is_moved(ringback: Ringback, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while it tells what it has done: the ledger is there, and that is said."""
+    monkeypatch.setattr(moving, "_print", lambda *_: signal.raise_signal(signal.SIGINT))
+    result = ringback("migrate", "--from", OLD, "--to", url)
+    assert (result.exit_code, result.stderr) == (130, "interrupted: but all was moved before\n")
+    assert "not empty" in ringback("migrate", "--from", OLD, "--to", url).stderr
 
 
 def test_what_waits_runs_there(url: str, ringback: Ringback) -> None:

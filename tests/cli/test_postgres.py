@@ -61,6 +61,17 @@ def test_doctor_names_the_place_without_the_password(
     assert "sesame" in set(Settings.from_environ().secret_values())
 
 
+def test_a_misspelt_parameter_is_a_settings_error(ringback: Ringback, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named, exit code 2; `ringback doctor` says so among the rest of what it finds."""
+    monkeypatch.setenv("RINGBACK_DATABASE_URL", "postgresql://me:sesame@/db?sslmod=require")
+    said = "postgresql://me@/db: there is no parameter sslmod; did you mean sslmode?"
+    for arguments in (["migrate"], ["tasks", "list"]):
+        result = ringback(*arguments)
+        assert (result.exit_code, said in result.stderr) == (2, True)
+    told = ringback("doctor")
+    assert (told.exit_code, f"database: {said}" in told.stdout, "handlers: " in told.stdout) == (1, True, True)
+
+
 def test_up_wants_a_secret_of_the_users_own(ringback: Ringback) -> None:
     """Several machines must have the same one: none is made on one of them."""
     result = ringback("up")
@@ -82,7 +93,7 @@ async def test_driver_is_needed(url: str, monkeypatch: pytest.MonkeyPatch) -> No
     """Where the driver is not installed, it is named with its extra."""
     settings = Settings(database_url=url)
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    for act in (upkeep.migrate, lambda given: upkeep.forget_key(given, "f")):
+    for act in (lambda given: upkeep.migrate(given, create=True), lambda given: upkeep.forget_key(given, "f")):
         with pytest.raises(SettingsError, match=r"pip install 'ringback\[postgres\]'"):
             act(settings)
     with pytest.raises(SettingsError):

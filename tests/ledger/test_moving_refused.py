@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from ringback.errors import LedgerError, LedgerMismatch, LedgerMissing, LedgerUnavailable, SettingsError
-from ringback.ledger import open_ledger
+from ringback.ledger import open_ledger, upkeep
 from ringback.ledger.postgres import schema
 from ringback.ledger.postgres.connection import Connection
 from ringback.ledger.sqlite.lock import FileLock
@@ -237,6 +237,25 @@ def test_a_dry_run_leaves_nothing(old: Settings, new: Settings) -> None:
     spoil(old, "UPDATE tasks SET send_note = char(0)")
     with pytest.raises(LedgerError, match="NUL"):
         move(old, new, dry_run=True)
+
+
+def test_ends_are_told_as_they_come(old: Settings, new: Settings) -> None:
+    """Before the commit is told of, nothing is there to see, and once it is told to be done, all is."""
+    told: list[tuple[str, int]] = []
+
+    def tell(what: str, _table: str, _count: int) -> None:
+        if not told or told[-1][0] != what:
+            told.append((what, 0 if is_bare(new) else rows(new, "SELECT count(*) FROM tasks")[0][0]))
+
+    upkeep.move(old, new, at(1000), tell, dry_run=False)
+    assert told == [("copy", 0), ("prove", 0), ("commit", 0), ("moved", 1)]
+
+
+def test_a_parameter_is_named(old: Settings) -> None:
+    """A mistake in the URL is one of the settings, as for every other command."""
+    with pytest.raises(SettingsError, match="no parameter sslmod; did you mean sslmode") as caught:
+        move(old, Settings(database_url="postgresql://me:sesame@127.0.0.1:1/none?sslmod=require"))
+    assert "sesame" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

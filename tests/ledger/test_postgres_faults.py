@@ -104,8 +104,12 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 await way.passing.wait()
-                writer.write(data)
+                writer.write(self.passed(data))
         writer.close()
+
+    def passed(self, data: bytes) -> bytes:
+        """Give what comes out of it."""
+        return data
 
     def swallow(self) -> None:
         """Keep what is sent on every connection there is; who makes a new one is served."""
@@ -232,7 +236,7 @@ async def test_read_only_server_is_told_and_heals(ledger: PostgresLedger, url: s
     name = conninfo_to_dict(url)["dbname"]
     execute(server(), f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     end_connections(url)
-    with pytest.raises(LedgerUnavailable, match="read-only"):
+    with pytest.raises(LedgerUnavailable, match=r"^the server, or this user or database, is set to read only"):
         await ledger.record(fact(COMPLETED))
     execute(server(), f"ALTER DATABASE {name} RESET default_transaction_read_only")
     assert (await ledger.record(fact(COMPLETED))).verdict is Verdict.NEW
@@ -321,16 +325,6 @@ async def test_pooler_that_forgets_statements_is_survived(ledger: PostgresLedger
     await ledger._write(lambda held: held.get().command("DEALLOCATE ALL"))
     receipts = [await ledger.record(fact(COMPLETED, f"task_{number}", f"p-{number}")) for number in range(6)]
     assert {receipt.verdict for receipt in receipts} == {Verdict.DUPLICATE}
-
-
-async def test_pooler_that_drops_notifications_is_survived(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who hears nothing looks all the same, a little later."""
-    monkeypatch.setattr(postgres, "POLL_SECONDS", 0.1)
-    monkeypatch.setattr(postgres, "CHANNEL", "another")
-    ledger = await PostgresLedger.open(url, create=False)
-    seen = await ledger.changed(0, 5)
-    assert await ledger.changed(seen, 5) != seen
-    await ledger.close()
 
 
 async def test_too_many_questions_are_refused(ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch) -> None:

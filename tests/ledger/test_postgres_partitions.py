@@ -240,7 +240,7 @@ async def test_what_has_no_partition_lies_in_the_default_one(ledger: PostgresLed
     await ledger.record(fact(COMPLETED))
     await handled(ledger)
     assert (lying_in(url), lying_in(url, "attempts")) == ({"events_default": 1}, {"attempts_default": 1})
-    upkeep.migrate(Settings(database_url=url))
+    upkeep.migrate(Settings(database_url=url), create=True)
     assert lying_in(url) == {this_week: 1}
     assert lying_in(url, "attempts") == {this_week.replace("events", "attempts"): 1}
     assert (await ledger.record(fact(COMPLETED))).verdict is Verdict.DUPLICATE

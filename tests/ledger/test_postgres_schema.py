@@ -2,14 +2,16 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from ringback.errors import LedgerMismatch, LedgerMissing, LedgerUnavailable
+from ringback.errors import LedgerMismatch, LedgerMissing, LedgerUnavailable, SettingsError
 from ringback.ledger import queries, upkeep
 from ringback.ledger.postgres import PostgresLedger, partitions, schema
 from ringback.ledger.postgres.connection import QUERIES, Connection
@@ -45,6 +47,7 @@ FOR_UPDATES_IN_PLACE = {
     *("CREATE INDEX tasks_stage", "CREATE INDEX tasks_pending_provider", "CREATE INDEX tasks_pruned"),
 }
 STAGE = re.compile(r'stage text COLLATE "C" GENERATED ALWAYS AS \(CASE .*? END\) STORED, ')
+WAITING = b"SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
 # These are for people, and read whole tables.
 SLOW = re.compile(r"costs\.costs\w*|matching\.matching|results\.count_stored|keys\.open_tasks\w+")
 
@@ -169,9 +172,66 @@ async def test_tables_are_made_only_where_allowed() -> None:
         await ledgers[0].reject({}, NOW)
         for ledger in ledgers:
             await ledger.close()
-        assert upkeep.migrate(Settings(database_url=url)) == upkeep.Migrated(
-            existed=True, steps=[], version=schema.version()
+        assert upkeep.migrate(Settings(database_url=url), create=True) == upkeep.Migrated(
+            made=False, steps=[], version=schema.version()
         )
+
+
+def test_one_of_several_has_made_them() -> None:
+    """Of those that find no tables at the same time, one makes them, and the others know that it was not they."""
+    with bare_database() as url, psycopg.connect(url, autocommit=True) as db, ThreadPoolExecutor(3) as threads:
+        db.execute("SELECT pg_advisory_lock(7460, 0)")
+        calls = [threads.submit(upkeep.migrate, Settings(database_url=url), create=True) for _ in range(3)]
+        ends_at = time.monotonic() + 8
+        while db.execute(WAITING).fetchone() != (3,) and time.monotonic() < ends_at:
+            pass
+        db.execute("SELECT pg_advisory_unlock(7460, 0)")
+        assert sorted(call.result(30).made for call in calls) == [False, False, True]
+        assert {tuple(call.result().steps) for call in calls} == {()}
+
+
+async def test_schema_must_be_there() -> None:
+    """A schema that the URL names and nobody has made is told with what to do; then the tables are made in it."""
+    with bare_database() as url:
+        own = f"{url}{'&' if '?' in url else '?'}options=-csearch_path%3Dringback"
+        with pytest.raises(LedgerUnavailable, match=r"^there is no such schema.*: make it first, with CREATE SCHEMA"):
+            await PostgresLedger.open(own, create=True)
+        with psycopg.connect(url, autocommit=True) as db:
+            db.execute("CREATE SCHEMA ringback")
+            await (await PostgresLedger.open(own, create=True)).close()
+            found = db.execute("SELECT schemaname FROM pg_tables WHERE tablename = 'events'").fetchall()
+        assert found == [("ringback",)]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("sslmod=require", "there is no parameter sslmod; did you mean sslmode?"),
+        ("password=sesame&zzz=1", "there is no parameter zzz; see PostgreSQL's"),
+        ("port=sesame", "its port is wrong"),
+        ("port=99999", "its port is wrong"),
+        ("sslmode=sesame", "its sslmode is wrong"),
+        ("connect_timeout=sesame", "its connect_timeout is wrong"),
+    ],
+)
+async def test_parameters_must_be_right(query: str, message: str) -> None:
+    """What no server was asked about is a mistake in the setting: the parameter is named, and no value is."""
+    for place in ("", "127.0.0.1:1"):
+        url = f"postgresql://me:sesame@{place}/db?{query}"
+        with pytest.raises(SettingsError, match=f"^postgresql://me@{place}/db: {re.escape(message)}") as caught:
+            await PostgresLedger.open(url, create=True)
+        assert "sesame" not in str(caught.value)
+
+
+async def test_hosts_must_be_right() -> None:
+    """A port, or an address, that cannot be read is told without the URL, which the driver quotes."""
+    for place, message in (
+        ("127.0.0.1:1,127.0.0.1:abc", "its port is wrong"),
+        ("[::1", "end of string reached when looking for"),
+    ):
+        with pytest.raises(SettingsError, match=re.escape(f"postgresql://me@{place}/db: {message}")) as caught:
+            await PostgresLedger.open(f"postgresql://me:sesame@{place}/db", create=True)
+        assert "sesame" not in str(caught.value)
 
 
 async def test_missing_database_is_named() -> None:
@@ -211,6 +271,19 @@ async def test_another_programs_tables_are_left_alone() -> None:
         with psycopg.connect(url, autocommit=True) as db:
             found = db.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
         assert found == [("events",)]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"), [("DELETE FROM ringback_migrations", "is empty"), ("DROP TABLE ringback_migrations", "is gone")]
+)
+async def test_ledger_without_its_version_is_told(spoil: str, said: str) -> None:
+    """A ledger of which a restore has left out what tells its version is not called another program's."""
+    with bare_database() as url, psycopg.connect(url, autocommit=True) as db:
+        schema.migrate(Connection(db), url)
+        db.execute(spoil.encode())
+        with pytest.raises(LedgerMismatch, match=rf"a ledger, but its table ringback_migrations {said}.*restore"):
+            await PostgresLedger.open(url, create=True)
+        assert db.execute("SELECT count(*) FROM probe").fetchone() == (1,)
 
 
 async def test_database_must_be_utf8() -> None:

@@ -25,7 +25,10 @@ TABLES = (
     *("results", "rejections", "expectations", "processes", "url_keys"),
 )
 
-Tell = Callable[[str, str, int], None]  # what is done, with which table, how many rows of it by now
+# What is done, with which table, how many rows of it by now: "copy" and "prove" each table, then "commit", which is
+# told of before it is begun, and "moved", once it is done.
+Tell = Callable[[str, str, int], None]
+ALL = "all tables"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +59,12 @@ def move(path: Path, url: str, now: datetime, tell: Tell, *, dry_run: bool) -> M
         for table in TABLES:
             _copy(table, source, target, tell, dry_run=dry_run)
         tables = list(_proven(source, None if dry_run else target, tell))
+        moved = Moved(version=schema.schema_version(), tables=tables, in_use=source.in_use)
         if not dry_run:
+            tell("commit", ALL, moved.rows)
             target.commit()
-        return Moved(version=schema.schema_version(), tables=tables, in_use=source.in_use)
+            tell("moved", ALL, moved.rows)
+        return moved
 
 
 def _copy(table: str, source: Source, target: Target, tell: Tell, *, dry_run: bool) -> None:

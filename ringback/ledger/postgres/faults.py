@@ -1,7 +1,12 @@
 """What an error of PostgreSQL means: try again at once, later, or never."""
 
+import difflib
+import re
+
 import psycopg
 import structlog
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
 
 from ringback.errors import LedgerUnavailable, RingbackError
 from ringback.ledger.faults import failed, is_values_fault, rejected
@@ -22,7 +27,8 @@ RECORDS_FAULT = ("22", "23", "54")
 READ_ONLY = "25006"
 TRANSIENT = OVERTAKEN | UNPREPARED | {READ_ONLY}  # to be tried again, perhaps on another connection
 ADVICE = {
-    READ_ONLY: "the server is a read-only standby",
+    READ_ONLY: "the server, or this user or database, is set to read only (default_transaction_read_only), "
+    "or is a standby",
     "55P03": "somebody else holds what is to be written",
     "53100": "the server's disk is full; free some space",
     "53300": "the server has no connection left",
@@ -30,6 +36,7 @@ ADVICE = {
     "57P01": "the server is shutting down",
     "57P03": "the server is starting up",
     "3D000": "there is no such database",
+    "3F000": "there is no such schema, or the user may not use it: make it first, with CREATE SCHEMA",
     "28P01": "the server refuses the password",
     "28000": "the server refuses the user",
     "42501": "the user may not do this",
@@ -42,6 +49,15 @@ SAID = {
     "shutting down": "57P01",
     "starting up": "57P03",
 }
+LIST = "see PostgreSQL's list of connection parameters"
+WRONG = f"its {{}} is wrong; {LIST}"
+# What the driver says of a URL before it asks a server.
+UNKNOWN_PARAMETER = re.compile(r'invalid URI query parameter: "(\w+)"')
+BAD_VALUE = re.compile(
+    r"\Abad value for (\w+)|connection is bad: invalid (?:(\w+) value|(port) number): "
+    r'|connection is bad: invalid integer value ".*?" for connection option "(\w+)"'
+)
+PORTS = re.compile(r"[0-9,]*")  # of several hosts; who resolves names says it in many ways if one is none
 
 
 def is_lost(error: psycopg.Error) -> bool:
@@ -71,6 +87,24 @@ def trouble(error: BaseException) -> LedgerUnavailable:
     state = getattr(error, "sqlstate", None) or next((state for words, state in SAID.items() if words in said), "")
     advice = ADVICE.get(state, "the database cannot be used right now")
     return LedgerUnavailable(f"{advice} ({said[:300]})", public=advice)
+
+
+def url_fault(url: str, error: psycopg.Error) -> str:
+    """Say what is wrong with the URL of a database, where no server was asked; nothing where one was.
+
+    Quotes no value, as the driver does: it may be a password.
+    """
+    said = str(error)
+    if (found := UNKNOWN_PARAMETER.search(said)) is not None:
+        known = [option.keyword.decode() for option in Conninfo.get_defaults()]
+        near = difflib.get_close_matches(found[1], known, n=1)
+        hint = f"did you mean {near[0]}?" if near else LIST
+        return f"there is no parameter {found[1]}; {hint}"
+    if (found := BAD_VALUE.search(said)) is not None:
+        return WRONG.format(next(filter(None, found.groups())))
+    if error.sqlstate is None and isinstance(error, psycopg.ProgrammingError):
+        return said.partition(': "')[0]
+    return "" if PORTS.fullmatch(str(conninfo_to_dict(url).get("port", ""))) else WRONG.format("port")
 
 
 def verdict(error: Exception) -> RingbackError:

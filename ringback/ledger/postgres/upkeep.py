@@ -12,14 +12,13 @@ from ringback.ledger.postgres.link import Link, transaction
 from ringback.ledger.sqlite import keys
 
 
-def migrate(url: str) -> tuple[bool, list[str]]:
-    """Take the steps that an older database lacks; tells also whether there was a ledger."""
+def migrate(url: str, *, create: bool) -> tuple[bool, list[str]]:
+    """Take the steps that an older database lacks, or make its tables; tells also whether it was we who made them."""
     with _connected(url) as db:
         existed = schema.stored_version(db) > 0
-        taken = schema.migrate(db, url) if existed else []
-        if existed:
-            partitions.make_ahead(db)
-        return existed, taken
+        taken = schema.migrate(db, url) if existed else schema.prepare(db, url, create=create)
+        partitions.make_ahead(db)
+        return not existed and bool(taken), taken  # who took none came second
 
 
 def forget_key(url: str, fingerprint: str) -> int:
