@@ -70,6 +70,7 @@ class Poller:
             silence=silence_of(settings.heartbeat_seconds),
         )
         self._beaten_at: datetime | None = None
+        self._failures = 0  # rounds that the ledger's trouble has ended, without one between that went well
         self._seen = 0
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -130,12 +131,18 @@ class Poller:
 
     async def _round_or_wait(self) -> int:
         try:
-            return await self._round()
+            started = await self._round()
         except LedgerError as error:
-            log.warning("poller.ledger_trouble", error=str(error))
+            self._failures += 1
+            if self._failures == 1:  # once for each outage
+                log.warning("poller.ledger_trouble", process=self._process.id, error=str(error))
             for lane in self._lanes.values():  # what was due can wait a second
                 lane.more = False
             return 0
+        if self._failures:
+            log.info("poller.ledger_available", process=self._process.id, failures=self._failures)
+            self._failures = 0
+        return started
 
     async def _round(self) -> int:
         """Begin whatever is due and there is room for; gives how much was."""

@@ -383,7 +383,7 @@ async def test_run_polls_beats_and_leaves(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 async def test_run_survives_a_ledger_in_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk is told and waited for; the loop goes on."""
+    """A full disk is told once and waited for, as is its end; the loop goes on, and tells of the next one."""
     monkeypatch.setattr(submitter.poller, "ROUND_SECONDS", 0.01)
     monkeypatch.setattr(submitter.poller, "IDLE_SECONDS", 0.01)
     async with submitted(tmp_path, "reapi", completed("reapi")) as (rig, task):
@@ -392,7 +392,11 @@ async def test_run_survives_a_ledger_in_trouble(tmp_path: Path, monkeypatch: pyt
         rig.clock.advance(seconds=5)
         with capture_logs() as lines:
             await run_until(rig, task, TaskState.COMPLETED)
-        assert "poller.ledger_trouble" in names(lines)
+            ledger.left["claim_fetches"] = 1
+            assert await rig.poller._round_or_wait() == 0
+        told = [line for line in lines if line["event"].startswith("poller.ledger_")]
+        assert names(told) == ["poller.ledger_trouble", "poller.ledger_available", "poller.ledger_trouble"]
+        assert told[1]["failures"] == 2
 
 
 class Troubled:
@@ -400,11 +404,11 @@ class Troubled:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._left = {"beat": 2, "changed": 1}
+        self.left = {"beat": 2, "changed": 1}
 
     def __getattr__(self, name: str) -> Any:
-        if self._left.get(name, 0) > 0:
-            self._left[name] -= 1
+        if self.left.get(name, 0) > 0:
+            self.left[name] -= 1
 
             async def fail(*_: object, **__: object) -> None:
                 raise LedgerUnavailable

@@ -40,6 +40,10 @@ POLL_SECONDS = 5.0  # behind every NOTIFY: a pooler may drop it
 RECONNECT_SECONDS = 1.0
 TENDING_SECONDS = 3600.0  # then it is looked again whether there are partitions for the weeks to come
 LISTENING_SECONDS = 3.0  # how long to wait for an answer on the connection that listens
+SESSION = b"SELECT pg_backend_pid()"
+ASKED = 3  # times which session it is: one answer may miss what is shared
+POOLED = "behind a pooler in transaction mode nothing is heard: changes are looked for instead"
+POOLED_SECONDS = 3600.0  # then it is asked again
 # What the parts of a process ask again and again; the rest is asked by people, and may take its time.
 BRIEF = frozenset({tasks.due_sends, tasks.has_due_fetches, costs.count_alone, reports.processes})
 
@@ -183,19 +187,27 @@ class PostgresLedger(Methods):
         """Listen for commits of other processes; now and then tell of them unheard."""
         told = ""
         while True:
+            looks, pause_seconds = 1, RECONNECT_SECONDS
             try:
                 await self._listen()
+                trouble, looks, pause_seconds = POOLED, int(POOLED_SECONDS / POLL_SECONDS), POLL_SECONDS
             except (psycopg.Error, OSError) as error:  # a TimeoutError is one
-                if str(error) != told:  # once, not at every try
-                    told = str(error)
-                    log.warning("ledger.not_listening", error=told or "the server does not answer")
+                trouble = str(error) or "the server does not answer"
+            if trouble != told:  # once, not at every try
+                told = trouble
+                log.warning("ledger.not_listening", error=trouble)
+            for _ in range(looks):
                 self._tell()
-                await asyncio.sleep(RECONNECT_SECONDS)
+                await asyncio.sleep(pause_seconds)
 
     async def _listen(self) -> None:
+        """Tell of what is heard; returns where nothing would be, since the session is not ours alone."""
         wishes = wishes_for(self._url, WRITABLE)  # a standby hears nothing
-        connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **wishes)
+        # The next LISTEN may be another server connection's, of a pooler: nothing that was prepared is there.
+        connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, prepare_threshold=None, **wishes)
         try:
+            if await self._is_pooled(connection):
+                return
             while True:
                 async with asyncio.timeout(LISTENING_SECONDS):  # again and again: it shows whether anybody is there
                     await connection.execute(f"LISTEN {CHANNEL}".encode())
@@ -205,6 +217,19 @@ class PostgresLedger(Methods):
                         self._tell()
         finally:
             await connection.close()
+
+    async def _is_pooled(self, connection: "psycopg.AsyncConnection[Any]") -> bool:
+        """Tell whether a pooler gives the sessions of the server to several connections in turn.
+
+        Then LISTEN would stay with a session that nobody hears, and the pooler complains there of each commit. It is
+        asked by turns on this connection and on the one that writes: a free session mostly goes to who comes next.
+        """
+        ours, others = set[int](), set[int]()
+        for _ in range(ASKED):
+            async with asyncio.timeout(LISTENING_SECONDS):
+                ours.update(*await (await connection.execute(SESSION)).fetchall())
+                others.add(await self._write(_session))
+        return len(ours) > 1 or not ours.isdisjoint(others)
 
 
 def beat_from_thread(
@@ -237,6 +262,15 @@ def _prepare(link: Link, clock: Clock, url: str, create: bool) -> None:
     schema.prepare(db, url, create=create)
     partitions.make_ahead(db)
     clock.measure(db)  # before anything is compared with what others wrote
+
+
+def _session(link: Link) -> int:
+    try:
+        (session,) = link.get().ask(SESSION, prepare=False).fetchall()[0]
+    except psycopg.Error as error:
+        link.learn(error)
+        raise
+    return int(session)
 
 
 def _tend(url: str, change: Callable[[Connection], Sequence[str]]) -> None:
