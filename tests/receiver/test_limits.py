@@ -238,7 +238,7 @@ class Exits:
     ("key", "error", "traced"),
     [
         (no_task, "KeyError: 'unknown'", 'in no_task\n    return {"known"'),
-        (lambda _event: 2.5, "HandlersError: h: key= gave 2.5; expected None, a whole number, or", "HandlersError"),
+        (lambda _event: 2.5, "HandlersError: h: key= gave 2.5; expected None, or a whole number or", "HandlersError"),
         (Exits(), "SystemExit: 3", "raise SystemExit(3)"),
     ],
 )
