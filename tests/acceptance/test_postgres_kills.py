@@ -173,6 +173,7 @@ def test_kill_9_of_any_process_and_restarts_of_the_server(site: Site, capsys: py
         _finish(crew, cluster)
         _check(site, cluster, load, twins, sandbox)
         for process in crew.places:
+            process.wait_for(READY[_command(process)])  # the last may be starting yet, and not hear signals
             assert process.stop() == 0, process.log
         traced = [process.name for process in site.processes if "Traceback" in process.log]
         assert not traced

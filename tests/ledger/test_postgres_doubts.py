@@ -182,7 +182,7 @@ async def test_reads_of_several_hosts(url: str) -> None:
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ("connection failed: session is read-only", "the server, or this user or database, is set to read only"),
+        ("connection failed: session is read-only", "the server, or this user or database, is set to read-only"),
         ("FATAL: sorry, too many clients already", "the server has no connection left"),
         ("FATAL: remaining connection slots are reserved", "the server has no connection left"),
         ("FATAL: the database system is starting up", "the server is starting up"),

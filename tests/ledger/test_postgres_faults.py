@@ -236,7 +236,7 @@ async def test_read_only_server_is_told_and_heals(ledger: PostgresLedger, url: s
     name = conninfo_to_dict(url)["dbname"]
     execute(server(), f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     end_connections(url)
-    with pytest.raises(LedgerUnavailable, match=r"^the server, or this user or database, is set to read only"):
+    with pytest.raises(LedgerUnavailable, match=r"^the server, or this user or database, is set to read-only"):
         await ledger.record(fact(COMPLETED))
     execute(server(), f"ALTER DATABASE {name} RESET default_transaction_read_only")
     assert (await ledger.record(fact(COMPLETED))).verdict is Verdict.NEW

@@ -27,7 +27,7 @@ RECORDS_FAULT = ("22", "23", "54")
 READ_ONLY = "25006"
 TRANSIENT = OVERTAKEN | UNPREPARED | {READ_ONLY}  # to be tried again, perhaps on another connection
 ADVICE = {
-    READ_ONLY: "the server, or this user or database, is set to read only (default_transaction_read_only), "
+    READ_ONLY: "the server, or this user or database, is set to read-only (default_transaction_read_only), "
     "or is a standby",
     "55P03": "somebody else holds what is to be written",
     "53100": "the server's disk is full; free some space",
