@@ -43,14 +43,13 @@ class Presence:
             for h in handlers
         }
         self._clock = clock
-        self._patience = silence_of(settings.heartbeat_seconds)
-        self.process = _process(name, clock(), self._patience)
+        self.process = _process(name, clock(), silence_of(settings.heartbeat_seconds))
         self.announced = False
 
     async def announce(self) -> None:
         """Tell that this worker lives and what it has code for, and take from silent workers what they held."""
         now = self._clock()
-        self._tell(await self._ledger.beat(self.process, now, now - self._patience, self._handlers))
+        self._tell(await self._ledger.beat(self.process, now, now - self.process.silence, self._handlers))
         log.info("handlers.registered", worker=self.process.id, handlers=sorted(self._handlers))
         self.announced = True
 
@@ -77,7 +76,7 @@ class Presence:
     async def leave(self) -> None:
         """Tell that this worker is gone; what it should still hold comes back at once."""
         now = self._clock()
-        self._tell(await self._ledger.beat(self.process, now, now - self._patience, leaving=True))
+        self._tell(await self._ledger.beat(self.process, now, now - self.process.silence, leaving=True))
         self.announced = False
 
     def _beat_until(self, stop: threading.Event) -> Exception | None:
@@ -86,7 +85,7 @@ class Presence:
         while not stop.wait(self._settings.heartbeat_seconds):
             now = self._clock()
             try:
-                lapsed = beat_from_thread(self._settings, self.process, now, now - self._patience, self._handlers)
+                lapsed = beat_from_thread(self._settings, self.process, now, now - self.process.silence, self._handlers)
             except LedgerUnavailable as error:
                 missed += 1
                 if missed == 1:

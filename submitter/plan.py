@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from ringback.errors import CostTooHigh, InvalidSubmission, SettingsError
+from ringback.logs import mask
 from ringback.model import Form, Task, new_id
 from ringback.outbound import request_url
 from ringback.providers import Provider, Request
@@ -140,11 +141,6 @@ def task_url(settings: Settings, task: Task) -> str | None:
     known = {fingerprint(secret): secret for secret in settings.secret}
     secret = known.get(task.url_key, settings.secret[0])
     return callback_url(settings.public_url, secret, task.provider, task.id)
-
-
-def mask(url: str) -> str:
-    """Give a callback URL fit for people and logs: what follows its last dot is a secret."""
-    return url.rpartition(".")[0] + ".<mac>"
 
 
 def _url_key(settings: Settings, provider: Provider) -> str | None:

@@ -1,4 +1,4 @@
-"""A process of its own that stores callbacks for a receiver: `python -m ringback.ledger.scribe`, made by `courier`.
+"""A process of its own that stores callbacks for a receiver. Made by `courier`.
 
 The interpreter lock lets one thread run at a time, so a receiver that also writes does both in turns, on however many
 cores. Here the same code writes the same batches while the receiver reads and answers. It speaks `wire` on the socket
